@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * err_ids.h - the catalogue of every refusal and failure a user can meet.
+ *
+ * One row: ERR_ROW(symbol, number, http_status, remedy).  The id shown is BM-number
+ * and never changes once released; the cause is written where the error is raised,
+ * the remedy here is the default and may be made more exact there (err_remedy()).
+ * The set is bounded, so it also serves as the failure reason of the metrics.
+ *
+ *   10xx usage and general      11xx datastores    12xx disks
+ *   13xx relocation and checks  14xx tasks         15xx exports
+ *   16xx journal and recovery   17xx VMs           18xx hosts and migration
+ *   19xx VMFS                   20xx NFS           21xx iSCSI        22xx NBD client
+ */
+#ifndef BM_BASE_ERR_IDS_H
+#define BM_BASE_ERR_IDS_H
+
+// clang-format off
+#define ERR_CATALOGUE(ERR_ROW) \
+	ERR_ROW(ERR_INTERNAL,            1000, 500, "This is a fault in blkmirror: please report it with the daemon's log.") \
+	ERR_ROW(ERR_USAGE,               1001, 400, "See --help, or the man page, for what the command takes.") \
+	ERR_ROW(ERR_BAD_JSON,            1002, 400, "Send one JSON object as GET /v1/openapi.json describes it.") \
+	ERR_ROW(ERR_BAD_FIELD,           1003, 400, "Correct the named field; GET /v1/openapi.json lists them.") \
+	ERR_ROW(ERR_NO_ROUTE,            1004, 404, "GET /v1/openapi.json lists every path.") \
+	ERR_ROW(ERR_BAD_UNIT,            1005, 400, "Give a size with a unit (4GiB, 500MB), a rate as 200MiB/s, a time as 100ms, 5s or 2min.") \
+	ERR_ROW(ERR_NO_MEMORY,           1006, 503, "Free memory on this host, or run fewer moves at once.") \
+	ERR_ROW(ERR_NO_DAEMON,           1007, 503, "Start blkmirrord, or name its socket with --socket or BLKMIRROR_SOCKET.") \
+	ERR_ROW(ERR_TOO_LARGE,           1008, 413, "Send a smaller request.") \
+	ERR_ROW(ERR_BAD_NAME,            1009, 400, "Use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit.") \
+	ERR_ROW(ERR_BAD_CONFIG,          1010, 400, "Correct the named line of the configuration and start again.") \
+	ERR_ROW(ERR_STATE_DIR,           1011, 500, "Give the daemon a state directory it can write, and that no other daemon uses.") \
+	ERR_ROW(ERR_SHUTTING_DOWN,       1012, 503, "Wait for the daemon to be started again and repeat the command.") \
+	ERR_ROW(ERR_NOT_SUPPORTED,       1013, 501, "This version cannot do it; the manual says what it can.") \
+	ERR_ROW(ERR_DS_UNKNOWN,          1100, 404, "'blkmirror datastore list' shows the datastores that exist.") \
+	ERR_ROW(ERR_DS_EXISTS,           1101, 409, "Choose another name, or remove the other datastore first.") \
+	ERR_ROW(ERR_DS_BAD_URL,          1102, 400, "A URL looks like dir:///srv/ds1; the man page lists every kind.") \
+	ERR_ROW(ERR_DS_SECRET_IN_URL,    1103, 400, "Put user and password into a file and give it with --secret-file.") \
+	ERR_ROW(ERR_DS_UNREACHABLE,      1104, 409, "Check that the path, export or target exists and that this host may use it.") \
+	ERR_ROW(ERR_DS_IN_USE,           1105, 409, "Detach its disks and finish or cancel its tasks first.") \
+	ERR_ROW(ERR_DS_NO_SPACE,         1106, 409, "Free space on the datastore, or choose another.") \
+	ERR_ROW(ERR_DS_READ_ONLY,        1107, 409, "Make the datastore writable for this host, or choose another.") \
+	ERR_ROW(ERR_DS_PATH_ESCAPE,      1108, 400, "Name a path below the datastore's root, without '..' and without links that leave it.") \
+	ERR_ROW(ERR_DS_NOT_ALLOWED,      1109, 403, "Ask for the path to be put into allowed_roots, or use one that is.") \
+	ERR_ROW(ERR_DS_IO,               1110, 500, "Look at the store's own log; the operation may be repeated when it is healthy.") \
+	ERR_ROW(ERR_DS_PERMISSION,       1111, 403, "Give the daemon's user the right to read and write there.") \
+	ERR_ROW(ERR_DISK_UNKNOWN,        1200, 404, "'blkmirror disk list' and 'blkmirror datastore files DS' show what there is.") \
+	ERR_ROW(ERR_DISK_EXISTS,         1201, 409, "Choose another path, or delete what is there first.") \
+	ERR_ROW(ERR_DISK_IN_USE,         1202, 409, "Detach it there first; if that host is dead, see 'disk unlock'.") \
+	ERR_ROW(ERR_DISK_MOVING,         1203, 409, "Wait for the relocation to end, or cancel it.") \
+	ERR_ROW(ERR_DISK_BAD_SIZE,       1204, 400, "Give a size of at least 1 MiB and at most 62 TiB, in whole sectors.") \
+	ERR_ROW(ERR_DISK_BAD_FORMAT,     1205, 400, "Convert it with qemu-img, or attach it through qemu-nbd as an nbd datastore.") \
+	ERR_ROW(ERR_DISK_BAD_DESCRIPTOR, 1206, 400, "Restore the .vmdk descriptor from a backup, or write a new one for its flat file.") \
+	ERR_ROW(ERR_DISK_ATTACHED,       1207, 409, "Detach the disk first.") \
+	ERR_ROW(ERR_DISK_NOT_ATTACHED,   1208, 409, "Attach the disk first.") \
+	ERR_ROW(ERR_DISK_IO,             1209, 500, "Look at the store's own log; nothing was changed.") \
+	ERR_ROW(ERR_DISK_CHAIN,          1210, 409, "Merge the snapshot or backing chain into one disk first.") \
+	ERR_ROW(ERR_DISK_SHRINK,         1211, 400, "A disk can only grow.") \
+	ERR_ROW(ERR_DISK_READ_ONLY,      1212, 409, "Attach it without --read-only.") \
+	ERR_ROW(ERR_DISK_RETIRED,        1213, 409, "It is the old copy of a disk that moved; 'disk fork' makes it a disk of its own.") \
+	ERR_ROW(ERR_DISK_MARKED,         1214, 409, "Run 'blkmirror recover' on the host that is named, or give your word with 'recover ID --keep'.") \
+	ERR_ROW(ERR_DISK_ID_TAKEN,       1215, 409, "Choose another --id, or leave it out.") \
+	ERR_ROW(ERR_DISK_NOT_RETIRED,    1216, 409, "Only a retired copy can be forked.") \
+	ERR_ROW(ERR_MOVE_SAME,           1300, 409, "Choose another target.") \
+	ERR_ROW(ERR_MOVE_TARGET_SMALL,   1301, 409, "Choose a target at least as large as the source.") \
+	ERR_ROW(ERR_MOVE_TARGET_EXISTS,  1302, 409, "Choose another target path, or delete what is there first.") \
+	ERR_ROW(ERR_MOVE_SOURCE_READ,    1303, 500, "Check the source's store; the data there stay as they are and authoritative.") \
+	ERR_ROW(ERR_MOVE_TARGET_WRITE,   1304, 500, "Mend the target's store and 'task resume', or cancel the task.") \
+	ERR_ROW(ERR_MOVE_VERIFY,         1305, 500, "Do not trust the target's store: test it, then relocate to another.") \
+	ERR_ROW(ERR_MOVE_STUN,           1306, 409, "Raise --max-stun, or complete when the guest writes less.") \
+	ERR_ROW(ERR_MOVE_NO_CONVERGE,    1307, 409, "Raise --bandwidth, or wait until the guest writes less.") \
+	ERR_ROW(ERR_MOVE_TARGET_STUCK,   1308, 504, "Mend the target's store and 'task resume', or cancel the task.") \
+	ERR_ROW(ERR_MOVE_SECTOR,         1309, 409, "Choose a target with sectors no larger than the disk's.") \
+	ERR_ROW(ERR_MOVE_COMMIT,         1310, 500, "Guest I/O is held: make the state directory writable; nothing falls back by itself now.") \
+	ERR_ROW(ERR_MOVE_SUSPECT,        1311, 409, "Restart the target's server, or cancel and relocate onto a new target.") \
+	ERR_ROW(ERR_TASK_UNKNOWN,        1400, 404, "'blkmirror task list --all' shows every task.") \
+	ERR_ROW(ERR_TASK_ENDED,          1401, 409, "The task has ended; start a new one.") \
+	ERR_ROW(ERR_TASK_STATE,          1402, 409, "'blkmirror task show' tells the state it is in.") \
+	ERR_ROW(ERR_TASK_CANCELLED,      1403, 409, "It was cancelled by an operator; the source is unchanged and authoritative.") \
+	ERR_ROW(ERR_TASK_COMMITTED,      1404, 409, "The switch-over is durable: let the task finish.") \
+	ERR_ROW(ERR_TASK_INTERRUPTED,    1405, 409, "'blkmirror recover list' shows what is authoritative; start the relocation again.") \
+	ERR_ROW(ERR_EXPORT_SOCKET,       1500, 409, "Choose another socket path in a directory the daemon may write.") \
+	ERR_ROW(ERR_EXPORT_KIND,         1501, 400, "Use --export nbd or --export vhost-user.") \
+	ERR_ROW(ERR_EXPORT_BUSY,         1502, 409, "Disconnect the client (stop the VM) first.") \
+	ERR_ROW(ERR_JOURNAL_DAMAGED,     1600, 500, "Keep both copies; decide with 'blkmirror recover ID --keep source|target'.") \
+	ERR_ROW(ERR_JOURNAL_IO,          1601, 500, "Check the disk under the state directory.") \
+	ERR_ROW(ERR_RECOVER_UNKNOWN,     1602, 404, "'blkmirror recover list' shows what waits for a word.") \
+	ERR_ROW(ERR_RECOVER_PROVED,      1603, 409, "Nothing to decide: the journal proves which copy is authoritative.") \
+	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
+	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
+	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")
+// clang-format on
+#endif
