@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mover.h - move a set of disks together: copy, verify, hold, switch over in one instant.
+ *
+ * One mover holds a mirror, a copy engine and a verifier for each disk of one machine
+ * and drives them through its state table.  It knows devices and gates, no datastores,
+ * names or files: who creates and deletes those is vmotion/relocate.
+ *
+ *     COPY -> VERIFY -> HOLD (if asked) -> SWITCH -> DONE
+ *       ^________|_________|________|        any of these -> PAUSED -> COPY
+ *                                            before the commit: -> FAILED, CANCELLED
+ *
+ * Verification comes before the switch-over: what fails it leaves the source
+ * authoritative.  Regions written by the guest after they were verified are verified
+ * again, until few are left; the last ones are compared with the source after the switch.
+ *
+ * The commit (R-J3): when every disk is held, drained, clean, settled and flushed, and
+ * the bound has not passed, the mover calls ops->commit() once.  Before that call every
+ * failure falls back to the source.  After it there is no time-out and no falling back:
+ * guest I/O stays held until the answer comes.  -ECANCELED from commit() means that a
+ * durable record of higher sequence forbids the switch: fall back.  Other errors mean
+ * that the outcome is unknown: I/O stays held, ops->changed() tells (alarm).
+ *
+ * Threading: a mover lives on the I/O loop of its disks; every call is made there,
+ * but mover_stats(), which any thread may call.
+ */
+#ifndef BM_MOVER_H
+#define BM_MOVER_H
+
+#include "blkmirror/base/err.h"
+#include "blkmirror/blkdev/gate.h"
+
+enum mover_state {
+	MOVER_COPY,             /* copying dirty regions; guest writes to clean ones are mirrored */
+	MOVER_VERIFY,           /* in sync; reading the target back */
+	MOVER_HOLD,             /* in sync and verified; waits for mover_complete() */
+	MOVER_SWITCH,           /* switch-over under way; not committed */
+	MOVER_COMMIT,           /* commit issued: no way back but its own answer (R-J3) */
+	MOVER_DONE,             /* target authoritative, the gates lead there, leftovers verified */
+	MOVER_PAUSED,           /* no target I/O; guest writes only dirty */
+	MOVER_FAILED,           /* source authoritative, gates lead there; see mover_error() */
+	MOVER_CANCELLED,        /* the same, by the operator's word */
+	MOVER_STATE_COUNT,
+};
+const char *mover_state_name(enum mover_state state);
+
+enum mirror_mode { MIRROR_SYNC, MIRROR_ASYNC };
+
+#define MOVER_RATE_UNLIMITED UINT64_MAX
+
+struct mover_options {
+	enum mirror_mode mode;
+	uint64_t bandwidth_bytes_per_s; /* copier plus mirrored bytes (R6); MOVER_RATE_UNLIMITED */
+	uint64_t max_stun_ns;           /* 0: 100 ms: a switch-over that takes longer falls back */
+	uint64_t max_switchover_ns;     /* 0: 100 s: overall bound of the tries, then FAILED (ERR_MOVE_STUN) */
+	uint64_t leg_deadline_ns;       /* 0: 3 s (R2, M13); relocate's --target-timeout */
+	uint64_t latency_budget_ns;     /* 0: none (R13) */
+	uint64_t async_buffer_bytes;    /* 0: 16 MiB (R12) */
+	uint32_t region_bytes;          /* 0: by size, 64 KiB to 1 MiB */
+	bool verify;
+	bool hold;
+};
+
+struct mover_disk {
+	struct gate *gate;              /* leads to source; the guest's requests come through it */
+	struct blk_dev *source;
+	struct blk_dev *target;         /* at least as large as the gate's size */
+	const char *name;               /* for messages; copied */
+};
+
+#define MOVER_DISKS_MAX 64
+
+struct mover_disk_stats {
+	uint64_t size_bytes;
+	uint64_t copied_bytes;          /* read, and written as data */
+	uint64_t zero_bytes;            /* read and found zero, or zero extents: not sent as data */
+	uint64_t hole_bytes;            /* never read */
+	uint64_t recopied_bytes;        /* copied more than once */
+	uint64_t resumed_bytes;         /* known clean from a journal at the start */
+	uint64_t mirrored_writes, mirrored_bytes;
+	uint64_t shed_bytes;            /* made dirty instead of mirrored (R6, R12, R13) */
+	uint64_t dirty_bytes;
+	uint64_t suspect_bytes;         /* under target legs that have not settled (R2) */
+	uint64_t active_bytes;          /* in active extents of the journal (R-J2) */
+	uint64_t verified_bytes, unverified_bytes;
+	uint64_t verify_mismatches;
+	bool target_authoritative;
+};
+
+struct mover_stats {
+	enum mover_state state;
+	uint64_t done_bytes, total_bytes;       /* progress of the present phase over all disks */
+	uint64_t rate_bytes_per_s;              /* over the last seconds */
+	uint64_t mirror_rate_bytes_per_s;
+	uint64_t stun_ns;                       /* of the switch-over; 0: not yet */
+	uint32_t switchover_tries;
+	bool degraded;                          /* the target has failed or is late; guest writes only dirty */
+	bool not_converging;                    /* R6 */
+	struct err error;                       /* FAILED, or why it is PAUSED or degraded */
+	uint32_t disk_count;
+	struct mover_disk_stats disks[MOVER_DISKS_MAX];
+};
+
+struct mover;
+
+struct mover_ops {
+	/* State, error or degradation changed.  On the loop, from a posted task. */
+	void (*changed)(struct mover *mover, void *user);
+	/*
+	 * Make the switch record durable (one for all disks) and answer with
+	 * mover_committed() on this loop.  Guest I/O is held meanwhile.
+	 */
+	void (*commit)(struct mover *mover, void *user);
+};
+
+/*
+ * Borrows gates and devices until mover_free().  Nothing starts before mover_start().
+ * 0 and *out, or -errno with *err.
+ */
+MUST_CHECK int mover_new(struct loop *loop, struct buf_pool *pool, const struct mover_disk *disks,
+			 uint32_t disk_count, const struct mover_options *options,
+			 const struct mover_ops *ops, void *user, struct mover **out,
+			 struct err *err);
+
+void mover_start(struct mover *mover);
+/* PAUSED once no target I/O is in flight (late legs apart).  Refused (-EBUSY) from SWITCH on. */
+MUST_CHECK int mover_pause(struct mover *mover, struct err *err);
+MUST_CHECK int mover_resume(struct mover *mover, struct err *err);
+/* Back to the source.  Refused (-EBUSY, ERR_TASK_COMMITTED) once the commit is issued. */
+MUST_CHECK int mover_cancel(struct mover *mover, struct err *err);
+/* Lift the hold: go on to the switch-over. */
+MUST_CHECK int mover_complete(struct mover *mover, struct err *err);
+void mover_set_bandwidth(struct mover *mover, uint64_t bytes_per_s);
+void mover_set_mode(struct mover *mover, enum mirror_mode mode);
+void mover_set_max_stun(struct mover *mover, uint64_t max_stun_ns);
+
+/* The answer to ops->commit(): 0, -ECANCELED, or another -errno (unknown). */
+void mover_committed(struct mover *mover, int result);
+
+enum mover_state mover_state(const struct mover *mover);
+
+/* [any thread] A snapshot, at most 100 ms old. */
+void mover_stats(const struct mover *mover, struct mover_stats *out);
+
+/*
+ * In DONE, FAILED or CANCELLED only.  The gates lead past the mover then.  freed() runs from
+ * a posted task once every late leg has settled (R2): only then may the devices be closed;
+ * for a stuck target that may take long.
+ */
+void mover_free(struct mover *mover, void (*freed)(void *user), void *user);
+
+#endif

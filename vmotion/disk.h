@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * disk.h - the disks that this host has attached: datastore disk -> device -> gate -> export.
+ *
+ * The disk service owns the I/O threads and the table of attached disks.  Attaching opens and
+ * locks the disk (on the datastore's worker), makes its device, gate and export (on an I/O
+ * thread) and answers on the main loop.  An attached disk keeps its id, socket and URI over
+ * relocations.
+ *
+ * Threading: every call and callback on the main loop unless marked [any].
+ */
+#ifndef BM_VMOTION_DISK_H
+#define BM_VMOTION_DISK_H
+
+#include "blkmirror/base/err.h"
+#include "blkmirror/blkdev/gate.h"
+#include "datastores/datastore.h"
+
+#define DISK_ID_BYTES 65
+#define DISK_SOCKET_BYTES 108
+
+enum disk_export { DISK_EXPORT_NONE, DISK_EXPORT_NBD, DISK_EXPORT_VHOST_USER };
+const char *disk_export_name(enum disk_export kind);
+bool disk_export_parse(const char *text, enum disk_export *out);
+
+struct disk_service;
+struct disk;
+
+struct disk_service_options {
+	const char *run_dir;            /* sockets go to RUN-DIR/disks/ID.sock */
+	uint32_t io_threads;            /* 0: one per two CPUs, at least 1 */
+	uint64_t buffer_bytes;          /* per I/O thread; 0: 64 MiB */
+};
+
+MUST_CHECK int disk_service_new(struct loop *main_loop, const struct disk_service_options *options,
+				struct disk_service **out, struct err *err);
+/* Every disk must be detached.  Stops and joins the I/O threads. */
+void disk_service_free(struct disk_service *service);
+
+struct disk_attach_spec {
+	struct datastore *datastore;
+	const char *path;
+	enum disk_export export_kind;   /* NONE: attached without an export, for a cold move */
+	const char *id;                 /* NULL: "d1", "d2" ... */
+	const char *socket_path;        /* NULL: RUN-DIR/disks/ID.sock */
+	bool read_only;
+	bool wait_lock;                 /* after a restart (R-J7) */
+};
+
+/* ERR_DISK_ID_TAKEN, ERR_EXPORT_SOCKET, ERR_EXPORT_KIND, ERR_DISK_IN_USE, or what ds_disk_open() says. */
+void disk_attach(struct disk_service *service, const struct disk_attach_spec *spec,
+		 void (*attached)(struct disk *disk, const struct err *err, void *user), void *user);
+
+/*
+ * Refused while the disk moves (ERR_DISK_MOVING), and, without force, while a client is connected
+ * (ERR_EXPORT_BUSY).  The struct is gone when detached() runs without an error.
+ */
+void disk_detach(struct disk *disk, bool force,
+		 void (*detached)(const struct err *err, void *user), void *user);
+
+/* ---- lookup ---- */
+
+struct disk *disk_find(struct disk_service *service, const char *id);
+struct disk *disk_find_by_path(struct disk_service *service, const struct datastore *ds,
+			       const char *path);
+/* Walk: NULL gives the first, then each one's next, NULL at the end. */
+struct disk *disk_next(struct disk_service *service, struct disk *disk);
+
+/* ---- an attached disk ---- */
+
+struct disk_info {
+	char id[DISK_ID_BYTES];
+	char socket_path[DISK_SOCKET_BYTES];
+	char uri[DISK_SOCKET_BYTES + 128];      /* nbd+unix:///ID?socket=PATH; "" for vhost-user */
+	char datastore[DS_NAME_BYTES];
+	char path[DS_PATH_BYTES];
+	enum disk_export export_kind;
+	bool read_only;
+	bool moving;                    /* a relocation has it */
+	uint32_t clients;
+	struct ds_disk_info disk;       /* as at open, or after the last move */
+};
+void disk_info(const struct disk *disk, struct disk_info *out);
+/* What the guest feels; [any], valid while attached. */
+struct io_stats *disk_io_stats(struct disk *disk);
+
+/* ---- for relocate.c ---- */
+
+struct loop *disk_loop(struct disk *disk);              /* its I/O loop */
+struct buf_pool *disk_pool(struct disk *disk);          /* of that loop */
+struct gate *disk_gate(struct disk *disk);              /* lives on disk_loop() */
+struct blk_dev *disk_device(struct disk *disk);         /* lives on disk_loop() */
+struct ds_disk *disk_opened(struct disk *disk);
+/* Mark it moving (refuses a second move): 0 or ERR_DISK_MOVING. */
+MUST_CHECK int disk_move_begin(struct disk *disk, struct err *err);
+/*
+ * The move has ended.  With opened != NULL the disk now is that opened disk, on that device (the
+ * gate leads there already); gives back the old pair, to be closed by the caller.
+ */
+void disk_move_end(struct disk *disk, struct ds_disk *opened, struct blk_dev *device,
+		   struct ds_disk **old_opened, struct blk_dev **old_device);
+
+#endif
