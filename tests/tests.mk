@@ -7,3 +7,14 @@ SEED ?=
 .PHONY: check-unit
 check-unit: $(UNIT_TESTS) ## unit tests (cmocka)
 	@tests/run.sh unit $(UNIT_TESTS)
+
+.PHONY: guest
+guest: ## the Linux guest of the tests and the demo (downloads a kernel once)
+	@tests/guest/build.sh
+
+# Two makes: the libraries are looked up when a makefile is read, so after 'deps'.
+.PHONY: demo
+demo: ## relocate the disk of a running guest, and prove that nothing was lost
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all guest
+	@tools/demo.sh
