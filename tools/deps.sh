@@ -31,13 +31,17 @@ is_installed()
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-# One question for all: this is what every 'make check' waits for.
+# One question for all: this is what every 'make check' waits for.  (No <( ) here and below: it
+# needs /dev/fd, which a bare chroot lacks.)
 missing_of()
 {
-	[ $# -gt 0 ] || return 0
-	comm -23 <(printf '%s\n' "$@" | sort -u) \
-		<(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
-			sed -n 's/^installed //p' | sort -u)
+	local installed package
+	# dpkg-query fails when it does not know one of them; what it prints is right all the same.
+	installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
+		sed -n 's/^installed //p') || true
+	for package in "$@"; do
+		[[ $'\n'$installed$'\n' == *$'\n'$package$'\n'* ]] || printf '%s\n' "$package"
+	done
 }
 
 # The sanitizer and fuzzer runtime goes with the default clang, whose number differs by release;
@@ -104,11 +108,15 @@ install_all()
 	[ -x /usr/bin/apt-get ] ||
 		die "this is no Debian or Ubuntu" \
 			"install what 'make deps-list' prints by your own means, set BLKMIRROR_NO_DEPS=1"
-	mapfile -t missing < <(missing_of "${packages[@]}")
-	install_packages "${missing[@]}"
-	mapfile -t runtime < <(clang_runtime)
-	mapfile -t missing < <(missing_of "${runtime[@]}")
-	install_packages "${missing[@]}"
+	missing=$(missing_of "${packages[@]}")
+	# Package names are words.
+	# shellcheck disable=SC2086
+	install_packages $missing
+	runtime=$(clang_runtime)
+	[ -n "$runtime" ] || die "clang has no runtime package that apt knows" "its name may be new"
+	missing=$(missing_of "$runtime")
+	# shellcheck disable=SC2086
+	install_packages $missing
 }
 
 case ${1:-} in
