@@ -92,6 +92,16 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libtest.a $(B)/libtools.a $(B)/libblkmirro
 
 include tests/tests.mk
 
+# What 'make' needs before it can find its libraries: recipes that want it to be there call
+# 'make deps' first and then make again.
+.PHONY: deps
+deps: ## install what building and testing need (Debian, Ubuntu; as root or with sudo)
+	@tools/deps.sh install
+
+.PHONY: deps-list
+deps-list: ## print the packages that 'make deps' installs
+	@tools/deps.sh list
+
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
