@@ -53,7 +53,7 @@ void nbd_rx_consume(struct nbd_conn *conn, uint32_t bytes)
 
 static void rx_release(struct nbd_conn *conn)
 {
-	buf_put(conn->rx);
+	nbd_server_give_rx(conn->server, conn->rx);
 	conn->rx = NULL;
 	conn->rx_head = conn->rx_tail = 0;
 }
@@ -122,26 +122,22 @@ static void conn_ended(struct nbd_conn *conn)
 		nbd_conn_lost(conn, -ECONNRESET);
 }
 
-/* Where the next bytes go: the payload that is coming, then rx.  0: no memory for either now. */
+/* Where the next bytes go: the payload that is coming, then rx.  0: out of memory. */
 static int receive_into(struct nbd_conn *conn, struct iovec *iov, size_t *want_bytes)
 {
+	uint32_t rx_bytes = conn->drain_bytes ? NBD_RX_BYTES : conn->rx_want_bytes;
 	int count = 0;
 
-	*want_bytes = 0;
-	if (conn->incoming && !conn->drain_bytes) {
-		iov[count] = nbd_request_missing(conn->incoming);
-		*want_bytes += iov[count++].iov_len;
-	}
 	if (!conn->rx)
-		conn->rx = buf_get(conn->server->pool, NBD_RX_BYTES);
-	/* Without rx a payload goes on alone: it holds memory that others wait for. */
-	if (conn->rx) {
-		rx_compact(conn);
-		iov[count].iov_base = conn->rx->bytes + conn->rx_tail;
-		iov[count].iov_len = MIN(NBD_RX_BYTES - conn->rx_tail,
-					 conn->drain_bytes ? NBD_RX_BYTES : conn->rx_want_bytes);
-		*want_bytes += iov[count++].iov_len;
-	}
+		conn->rx = nbd_server_take_rx(conn->server);
+	if (!conn->rx)
+		return 0;
+	rx_compact(conn);
+	if (conn->incoming && !conn->drain_bytes)
+		iov[count++] = nbd_request_missing(conn->incoming);
+	iov[count].iov_base = conn->rx->bytes + conn->rx_tail;
+	iov[count++].iov_len = MIN(NBD_RX_BYTES - conn->rx_tail, rx_bytes);
+	*want_bytes = iov[0].iov_len + (count == 2 ? iov[1].iov_len : 0);
 	return count;
 }
 
@@ -166,8 +162,10 @@ static bool conn_receive(struct nbd_conn *conn)
 	ssize_t bytes;
 	int count = receive_into(conn, iov, &want_bytes);
 
-	if (count == 0)
-		return nbd_conn_wait(conn, NBD_WAIT_POOL);
+	if (count == 0) {
+		nbd_conn_lost(conn, -ENOMEM);
+		return false;
+	}
 	bytes = readv(conn->fd, iov, count);
 	if (bytes < 0) {
 		if (errno != EAGAIN && errno != EINTR)

@@ -20,7 +20,8 @@
  *
  * Bounds, per connection: max_requests request objects, NBD_CONN_DATA_BYTES_MAX of data
  * buffers (requests in flight and replies not yet sent together), one receive buffer,
- * which an idle connection gives back.  When one is reached the connection stops reading
+ * which an idle connection gives back.  Receive buffers are not the pool's: what waits
+ * for a data buffer may hold one, and the largest data buffer may need the whole pool.  When one is reached the connection stops reading
  * (nbd_wait) and goes on when what it waits for has come.
  */
 #ifndef BM_NBD_PRIVATE_H
@@ -49,6 +50,11 @@ enum nbd_wait {
 };
 
 struct nbd_conn;
+
+struct nbd_rx {
+	struct nbd_rx *next;            /* among the server's spare ones */
+	uint8_t bytes[NBD_RX_BYTES];
+};
 
 /* A client's request in host order. */
 struct nbd_call {
@@ -97,7 +103,7 @@ struct nbd_conn {
 	struct timer timer;             /* the handshake's deadline; a dying client's */
 	struct turn_hook turn_end;      /* sends */
 
-	struct buf *rx;                 /* received, not yet digested: [rx_head, rx_tail) */
+	struct nbd_rx *rx;              /* received, not yet digested: [rx_head, rx_tail) */
 	uint32_t rx_head, rx_tail;
 	uint32_t rx_want_bytes;         /* how much to read beyond a payload */
 	enum nbd_wait wait;
@@ -138,6 +144,8 @@ struct nbd_server {
 	struct list connections;
 	uint32_t connection_count;
 	uint64_t accepted;
+	struct nbd_rx *spare_rx;        /* a few, so that a busy client's costs no allocation */
+	uint32_t spare_rx_count;
 
 	uint64_t protocol_errors;
 	uint64_t complaint_window_ns;   /* start of the window that bounds the log */
@@ -153,6 +161,11 @@ struct nbd_server {
 
 /* Say what a client did wrong, at most a few times per window. */
 void nbd_server_complain(struct nbd_server *server, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* NULL: out of memory. */
+struct nbd_rx *nbd_server_take_rx(struct nbd_server *server);
+/* NULL is harmless. */
+void nbd_server_give_rx(struct nbd_server *server, struct nbd_rx *rx);
 
 /* A connection has been unlinked. */
 void nbd_server_conn_gone(struct nbd_server *server);

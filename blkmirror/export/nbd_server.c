@@ -22,6 +22,7 @@
 #define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
 #define COMPLAINT_WINDOW_NS (10 * NS_PER_S)
 #define COMPLAINTS_PER_WINDOW 10u
+#define SPARE_RX_MAX 4u
 /* NBD's own limit on a minimum block size. */
 #define NBD_BLOCK_BYTES_MAX (64u << 10)
 
@@ -75,6 +76,30 @@ uint32_t nbd_server_connections(const struct nbd_server *server)
 uint64_t nbd_server_protocol_errors(const struct nbd_server *server)
 {
 	return server->protocol_errors;
+}
+
+/* ---- receive buffers ---- */
+
+struct nbd_rx *nbd_server_take_rx(struct nbd_server *server)
+{
+	struct nbd_rx *rx = server->spare_rx;
+
+	if (!rx)
+		return malloc(sizeof(*rx));
+	server->spare_rx = rx->next;
+	server->spare_rx_count--;
+	return rx;
+}
+
+void nbd_server_give_rx(struct nbd_server *server, struct nbd_rx *rx)
+{
+	if (!rx || server->spare_rx_count >= SPARE_RX_MAX) {
+		free(rx);
+		return;
+	}
+	rx->next = server->spare_rx;
+	server->spare_rx = rx;
+	server->spare_rx_count++;
 }
 
 /* ---- accepting ---- */
@@ -138,6 +163,8 @@ static void server_closed(struct task *task)
 	void (*closed)(void *user) = server->closed;
 	void *user = server->closed_user;
 
+	while (server->spare_rx_count)
+		free(nbd_server_take_rx(server));
 	free(server);
 	closed(user);
 }
