@@ -98,9 +98,12 @@ static int look(const struct dir_place *place, int fd, struct ds_disk_info *info
 			       err_strerror(errno));
 	size_bytes = (uint64_t)st.st_size;
 	allocated_bytes = (uint64_t)st.st_blocks * 512;
-	rc = check_size(place, size_bytes, err);
-	if (!rc && place->format == DISK_FORMAT_RAW && !place->has_meta)
-		rc = disk_format_check_raw(fd, size_bytes, place->path, err);
+	/* What it is comes first: a qcow2 file's odd length would be the lesser news. */
+	rc = place->format == DISK_FORMAT_RAW && !place->has_meta
+		     ? disk_format_check_raw(fd, size_bytes, place->path, err)
+		     : 0;
+	if (!rc)
+		rc = check_size(place, size_bytes, err);
 	if (rc)
 		return rc;
 	*info = (struct ds_disk_info){

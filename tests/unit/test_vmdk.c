@@ -113,6 +113,20 @@ static void test_golden_hosted(void **state)
 	assert_string_equal(vmdk.data_name, "x-f001.vmdk");
 }
 
+/* As QEMU leaves it after a write: padded.  A zero inside is no padding. */
+static void test_golden_padded(void **state)
+{
+	char text[4096] = "";
+
+	(void)state;
+	memcpy(text, esxi, strlen(esxi));
+	assert_int_equal(vmdk_parse(text, sizeof(text), "web01.vmdk", &vmdk, &err), 0);
+	assert_int_equal(vmdk.text_len, strlen(esxi));
+	text[4095] = '\n';
+	assert_int_equal(vmdk_parse(text, sizeof(text), "web01.vmdk", &vmdk, &err), -EINVAL);
+	assert_int_equal(err.id, ERR_DISK_BAD_DESCRIPTOR);
+}
+
 static void test_refused_kinds(void **state)
 {
 	(void)state;
@@ -464,6 +478,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_golden_esxi),
 		cmocka_unit_test(test_golden_hosted),
+		cmocka_unit_test(test_golden_padded),
 		cmocka_unit_test(test_refused_kinds),
 		cmocka_unit_test(test_refused_texts),
 		cmocka_unit_test(test_hostile_data_names),
