@@ -41,7 +41,8 @@ hold() { # PATH rw|ro
 	held=$!
 	pids+=("$held")
 	exec 8>"$dir/in" 9<"$dir/out"
-	read -r -t 30 line <&9 && [ "$line" = held ] || fail "cannot hold $1"
+	read -r -t 30 line <&9
+	[ "$line" = held ] || fail "cannot hold $1"
 }
 release() {
 	exec 8>&- 9<&-
@@ -91,7 +92,9 @@ for disk in vm/eager.vmdk vm/eager.img; do
 	hold "$disk" rw
 	qemu-io -f "$format" -c 'write 0 4k' "$dir/ds/$disk" >"$dir/err" 2>&1 && fail "qemu wrote to a held disk"
 	grep -qi lock "$dir/err" || fail "qemu-io failed otherwise"
-	qemu-io -r -f "$format" -c 'read 0 4k' "$dir/ds/$disk" >"$dir/err" 2>&1 && fail "qemu read a held disk"
+	# A raw reader of qemu-io lets others write, so only the format driver's lock can refuse.
+	[ "$format" = raw ] || ! qemu-io -r -f "$format" -c 'read 0 4k' "$dir/ds/$disk" >"$dir/err" 2>&1 ||
+		fail "qemu read a held disk"
 	qemu-io -U -r -f "$format" -c 'read 0 4k' "$dir/ds/$disk" >/dev/null 2>"$dir/err" || fail "-U is kept out"
 	refused BM-1202 open "$disk" rw
 	grep -q "ds_tool (process $held)" "$dir/err" || fail "the holder is not named"
@@ -126,6 +129,36 @@ for disk in vm/thick.vmdk vm/thick.img; do
 	wait "$waiter" || fail "waiting for the lock"
 done
 pass "qemu's lock keeps us out, and we say who it is"
+
+# A full store: a small tmpfs in a mount namespace of its own.
+if unshare -m true 2>/dev/null; then
+	mkdir "$dir/small"
+	unshare -m bash -s "$tool" "$dir/small" >"$dir/err" 2>&1 <<'SMALL' || fail "a full store"
+	set -u
+	tool=$1 dir=$2
+	mount -t tmpfs -o size=8m tmpfs "$dir" || exit 1
+	before=$(df --output=used "$dir" | tail -1)
+	for provision in thick eager; do
+		for name in a/b/x.vmdk a/b/x.img; do
+			timeout 60 "$tool" "dir://$dir" create "$name" 25165824 "$provision" 2>"$dir/../small.err" &&
+				{ echo "created on a full store"; exit 1; }
+			grep "^BM-1106 " "$dir/../small.err" || { cat "$dir/../small.err"; exit 1; }
+			[ -z "$(ls -A "$dir")" ] || { echo "left behind:"; ls -RA "$dir"; exit 1; }
+		done
+	done
+	[ "$(df --output=used "$dir" | tail -1)" = "$before" ] || { echo "space is lost"; exit 1; }
+	"$tool" "dir://$dir" create x.vmdk 2097152 thick || exit 1
+	"$tool" "dir://$dir" resize x.vmdk 25165824 && { echo "grown on a full store"; exit 1; }
+	"$tool" "dir://$dir" stat x.vmdk | grep -q '^size=2097152 ' || { echo "growth was not undone"; exit 1; }
+	# Read-only from now on.
+	mount -o remount,ro "$dir" || exit 1
+	"$tool" "dir://$dir" stat x.vmdk 2>"$dir/../small.err" && { echo "a read-only store opens"; exit 1; }
+	grep -q "^BM-1107 " "$dir/../small.err" || { cat "$dir/../small.err"; exit 1; }
+SMALL
+	pass "a full store refuses whole, and takes everything back"
+else
+	echo "[  SKIPPED ] a full store: no right to mount"
+fi
 
 for disk in thin thick eager; do
 	ds delete "vm/$disk.vmdk" || fail "delete"

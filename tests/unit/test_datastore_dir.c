@@ -19,6 +19,7 @@
 
 #include "blkmirror/base/overflow.h"
 #include "blkmirror/blkdev/blk_file.h"
+#include "datastores/beneath.h"
 #include "datastores/datastore_private.h"
 #include "datastores/disk_lock.h"
 #include "datastores/provision.h"
@@ -553,6 +554,34 @@ static void test_wait_for_another_process(void **state)
 	assert_int_equal(status, 0);
 }
 
+static void *replace_and_let_go(void *tell)
+{
+	usleep(50 * 1000);
+	CHECK(unlink(in("l.img")) == 0);
+	CHECK(truncate(in("other"), MIB) == 0);
+	CHECK(rename(in("other"), in("l.img")) == 0);
+	close(*(int *)tell);
+	return NULL;
+}
+
+/* The lock that was waited for is of a file that has the name no longer: not our disk. */
+static void test_replaced_while_waiting(void **state)
+{
+	pthread_t thread;
+	int tell, status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(create("l.img", MIB, PROVISION_THIN), 0);
+	put_file("other", "", 0, 0);
+	pid = holder_start("l.img", &tell);
+	assert_int_equal(pthread_create(&thread, NULL, replace_and_let_go, &tell), 0);
+	assert_null(open_disk("l.img", DS_OPEN_WAIT_LOCK, NULL));
+	assert_int_equal(err.id, ERR_DISK_UNKNOWN);
+	pthread_join(thread, NULL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
 /* R-J7: the lock lasts as long as the device's descriptor, whatever became of the disk's. */
 static void test_lock_lives_with_the_device(void **state)
 {
@@ -827,6 +856,38 @@ static void test_leftovers(void **state)
 	assert_false(exists("n.vmdk"));
 }
 
+/* The steps that create and update rest on: never replace, all or nothing, keep the mode. */
+static void test_small_files(void **state)
+{
+	char bytes[16];
+	struct stat st;
+	int dir_fd = open(in(""), O_RDONLY | O_DIRECTORY);
+
+	(void)state;
+	assert_int_equal(dir_write_small(dir_fd, "a", "one", 3, true), 0);
+	assert_int_equal(dir_write_small(dir_fd, "a", "two", 3, true), -EEXIST);
+	assert_int_equal(dir_read_small(dir_fd, "a", bytes, sizeof(bytes)), 3);
+	assert_memory_equal(bytes, "one", 3);
+	assert_false(exists(".a.blkmirror-tmp"));
+	assert_int_equal(chmod(in("a"), 0604), 0);
+	assert_int_equal(dir_write_small(dir_fd, "a", "three", 5, false), 0);
+	assert_int_equal(stat(in("a"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0604);
+	assert_int_equal(dir_read_small(dir_fd, "a", bytes, 5), 5);
+	assert_int_equal(dir_read_small(dir_fd, "a", bytes, 4), -EFBIG);
+	assert_int_equal(dir_write_small(dir_fd, "b", "four", 4, true), 0);
+	assert_int_equal(dir_rename_new(dir_fd, "a", "b"), -EEXIST);
+	assert_true(exists("a"));
+	assert_int_equal(symlink("a", in("l")), 0);
+	assert_int_equal(dir_read_small(dir_fd, "l", bytes, sizeof(bytes)), -ELOOP);
+	assert_int_equal(dir_read_small(dir_fd, ".", bytes, sizeof(bytes)), -EINVAL);
+	/* A rename that cannot succeed leaves the old file and no temporary one. */
+	assert_int_equal(mkdir(in("folder"), 0700), 0);
+	assert_int_not_equal(dir_write_small(dir_fd, "folder", "x", 1, false), 0);
+	assert_false(exists(".folder.blkmirror-tmp"));
+	close(dir_fd);
+}
+
 /* ---- listing ---- */
 
 static const struct ds_file *find(const struct ds_file_list *list, const char *name)
@@ -941,6 +1002,7 @@ int main(void)
 		CASE(test_lock_matrix),
 		CASE(test_wait_does_not_wait_for_itself),
 		CASE(test_wait_for_another_process),
+		CASE(test_replaced_while_waiting),
 		CASE(test_lock_lives_with_the_device),
 		CASE(test_identity_at_first_write),
 		CASE(test_marks_gate_opens),
@@ -949,6 +1011,7 @@ int main(void)
 		CASE(test_fresh_is_not_believed_blindly),
 		CASE(test_resize),
 		CASE(test_leftovers),
+		CASE(test_small_files),
 		CASE(test_list),
 		CASE(test_list_is_bounded),
 		CASE(test_permission),
