@@ -888,6 +888,41 @@ static void test_small_files(void **state)
 	close(dir_fd);
 }
 
+/* Several processes create one disk at once: one of them does, and it is whole. */
+static void test_create_race(void **state)
+{
+	enum { CREATORS = 4, ROUNDS = 25 };
+
+	(void)state;
+	for (int round = 0; round < ROUNDS; round++) {
+		const char *path = round % 2 ? "race/d.vmdk" : "race/d.img";
+		pid_t pids[CREATORS];
+		int winners = 0, status;
+
+		for (int i = 0; i < CREATORS; i++) {
+			pids[i] = fork();
+			assert_true(pids[i] >= 0);
+			if (pids[i] == 0)
+				_exit(create(path, MIB, PROVISION_THICK) ? 1 : 0);
+		}
+		for (int i = 0; i < CREATORS; i++) {
+			assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+			assert_true(WIFEXITED(status));
+			winners += WEXITSTATUS(status) == 0;
+		}
+		if (winners > 1)
+			fail_msg("%d creators of one disk", winners);
+		if (winners == 1) {
+			assert_int_equal(file_count("race"), 2);
+			ds_disk_close(must_open(path, 0));
+			assert_int_equal(ds_disk_delete(ds, path, NULL, &err), 0);
+		}
+		assert_false(exists("race/d.img"));
+		assert_int_equal(create(path, MIB, PROVISION_THICK), 0);
+		assert_int_equal(ds_disk_delete(ds, path, NULL, &err), 0);
+	}
+}
+
 /* ---- listing ---- */
 
 static const struct ds_file *find(const struct ds_file_list *list, const char *name)
@@ -1012,6 +1047,7 @@ int main(void)
 		CASE(test_resize),
 		CASE(test_leftovers),
 		CASE(test_small_files),
+		CASE(test_create_race),
 		CASE(test_list),
 		CASE(test_list_is_bounded),
 		CASE(test_permission),
