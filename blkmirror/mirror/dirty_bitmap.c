@@ -296,6 +296,55 @@ void dirty_bitmap_merge(struct dirty_bitmap *to, const struct dirty_bitmap *from
 	}
 }
 
+/* Give one word of bits a new value. */
+static void set_word(struct dirty_bitmap *bitmap, uint64_t index, uint64_t value)
+{
+	uint64_t *word = &bitmap->levels[0][index];
+	uint64_t before = *word;
+
+	*word = value;
+	bitmap->dirty_count += (uint64_t)__builtin_popcountll(value);
+	bitmap->dirty_count -= (uint64_t)__builtin_popcountll(before);
+	if (!before && value)
+		raise_summary(bitmap, 0, index);
+	else if (before && !value)
+		lower_summary(bitmap, 0, index);
+}
+
+void dirty_bitmap_subtract(struct dirty_bitmap *to, const struct dirty_bitmap *from)
+{
+	uint64_t region = 0;
+
+	check_same_geometry(to, from);
+	while (level_find(from, 0, region, &region)) {
+		uint64_t index = region / WORD_BITS;
+
+		set_word(to, index, to->levels[0][index] & ~from->levels[0][index]);
+		region = (index + 1) * WORD_BITS;
+	}
+}
+
+uint64_t dirty_bitmap_region_count(const struct dirty_bitmap *bitmap)
+{
+	return bitmap->region_count;
+}
+
+void dirty_bitmap_export(const struct dirty_bitmap *bitmap, uint64_t first_word,
+			 uint64_t word_count, uint64_t *words)
+{
+	for (uint64_t i = 0; i < word_count; i++)
+		words[i] = first_word + i < bitmap->word_counts[0] ?
+				   bitmap->levels[0][first_word + i] : 0;
+}
+
+void dirty_bitmap_import(struct dirty_bitmap *bitmap, uint64_t first_word, uint64_t word_count,
+			 const uint64_t *words)
+{
+	for (uint64_t i = 0; i < word_count && first_word + i < bitmap->word_counts[0]; i++)
+		set_word(bitmap, first_word + i,
+			 words[i] & word_mask(first_word + i, 0, bitmap->region_count));
+}
+
 void dirty_bitmap_swap(struct dirty_bitmap *a, struct dirty_bitmap *b)
 {
 	struct dirty_bitmap swap = *a;

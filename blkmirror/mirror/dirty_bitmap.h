@@ -62,6 +62,20 @@ static inline bool dirty_bitmap_is_clean(const struct dirty_bitmap *bitmap)
 /* Add every dirty region of `from` (same geometry) to `to`. */
 void dirty_bitmap_merge(struct dirty_bitmap *to, const struct dirty_bitmap *from);
 
+/* Remove from `to` every dirty region of `from`. */
+void dirty_bitmap_subtract(struct dirty_bitmap *to, const struct dirty_bitmap *from);
+
+/*
+ * Whole words of bits, for keeping a bitmap on disk: 64 regions a word, the lowest region in
+ * the lowest bit.  Bits past the last region read as 0 and are ignored.
+ */
+#define DIRTY_BITMAP_WORD_REGIONS 64u
+uint64_t dirty_bitmap_region_count(const struct dirty_bitmap *bitmap);
+void dirty_bitmap_export(const struct dirty_bitmap *bitmap, uint64_t first_word,
+			 uint64_t word_count, uint64_t *words);
+void dirty_bitmap_import(struct dirty_bitmap *bitmap, uint64_t first_word, uint64_t word_count,
+			 const uint64_t *words);
+
 /* Exchange the contents of two bitmaps of the same geometry. */
 void dirty_bitmap_swap(struct dirty_bitmap *a, struct dirty_bitmap *b);
 
