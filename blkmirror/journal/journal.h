@@ -92,6 +92,8 @@ struct journal_wait {
 bool journal_admit(struct journal *journal, uint64_t offset_bytes, uint64_t len_bytes,
 		   struct journal_wait *wait);
 void journal_wait_cancel(struct journal_wait *wait);
+/* Who waits asks again, whatever has become durable: for a journal that is not asked any more. */
+void journal_release_waiters(struct journal *journal);
 
 /* Touched without a question: it was in flight when a checkpoint began, or dirties by itself. */
 void journal_touch(struct journal *journal, uint64_t offset_bytes, uint64_t len_bytes);

@@ -77,6 +77,11 @@ void journal_wake_all(struct journal *journal)
 		loop_post(journal->loop, &journal->wake);
 }
 
+void journal_release_waiters(struct journal *journal)
+{
+	journal_wake_all(journal);
+}
+
 void journal_wait_cancel(struct journal_wait *wait)
 {
 	list_remove(&wait->node);

@@ -148,6 +148,47 @@ void mirror_target_is_old(struct mirror *mirror)
 	dirty_bitmap_set_all(mirror->written);
 }
 
+/* ---- the journal ---- */
+
+void mirror_set_journal(struct mirror *mirror, struct journal *journal)
+{
+	mirror->journal = journal;
+}
+
+void mirror_resume_from(struct mirror *mirror, const struct dirty_bitmap *dirty)
+{
+	dirty_bitmap_clear_all(mirror->dirty);
+	dirty_bitmap_merge(mirror->dirty, dirty);
+	mirror_target_is_old(mirror);
+}
+
+struct in_flight_visit {
+	struct mirror *mirror;
+	void (*visit)(uint64_t offset_bytes, uint64_t len_bytes, void *user);
+	void *user;
+};
+
+static bool visit_range(struct range *range, void *user)
+{
+	const struct in_flight_visit *visit = user;
+	uint64_t end_bytes = MIN(range->end_bytes, visit->mirror->dev.size_bytes);
+
+	if (range->start_bytes < end_bytes)
+		visit->visit(range->start_bytes, end_bytes - range->start_bytes, visit->user);
+	return true;
+}
+
+void mirror_visit_in_flight(struct mirror *mirror,
+			    void (*visit)(uint64_t offset_bytes, uint64_t len_bytes, void *user),
+			    void *user)
+{
+	struct in_flight_visit all = { .mirror = mirror, .visit = visit, .user = user };
+	uint64_t end_bytes = round_up(mirror->dev.size_bytes, mirror->align_bytes);
+
+	range_lock_visit(&mirror->guest_lock, 0, end_bytes, visit_range, &all);
+	range_lock_visit(&mirror->target_lock, 0, end_bytes, visit_range, &all);
+}
+
 /* ---- facts ---- */
 
 void mirror_stats(const struct mirror *mirror, struct mirror_stats *out)

@@ -70,6 +70,7 @@ const char *mirror_state_name(enum mirror_state state);
 /* ---- the mirror ---- */
 
 struct mirror;
+struct journal;
 
 struct mirror_hooks {
 	/* A target leg failed (error < 0) or is late (error == -ETIMEDOUT; the mirror is suspended). */
@@ -105,6 +106,20 @@ MUST_CHECK int mirror_new(struct loop *loop, struct buf_pool *pool, struct blk_d
 			  struct blk_dev *target, uint64_t size_bytes,
 			  const struct mirror_options *options, const struct mirror_hooks *hooks,
 			  void *user, struct mirror **out);
+
+/*
+ * Ask this journal before every write while the mirror is ACTIVE or SUSPENDED (R-J2); NULL: no
+ * more.  Borrowed.  Requests that wait in the old one are not lost: they ask again.
+ */
+void mirror_set_journal(struct mirror *mirror, struct journal *journal);
+
+/* Begin with these dirty regions instead of all, on a target that holds unknown bytes. */
+void mirror_resume_from(struct mirror *mirror, const struct dirty_bitmap *dirty);
+
+/* Call visit() for everything that is in flight or unsettled on either leg. */
+void mirror_visit_in_flight(struct mirror *mirror,
+			    void (*visit)(uint64_t offset_bytes, uint64_t len_bytes, void *user),
+			    void *user);
 
 /* Nothing in flight: mirror_is_idle(). */
 void mirror_free(struct mirror *mirror);

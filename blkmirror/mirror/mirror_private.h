@@ -3,6 +3,7 @@
 #ifndef BM_MIRROR_PRIVATE_H
 #define BM_MIRROR_PRIVATE_H
 
+#include "blkmirror/journal/journal.h"
 #include "blkmirror/mirror/mirror.h"
 
 #define MIRROR_OPS_MAX 1024u            /* started or waiting; more wait outside */
@@ -17,6 +18,7 @@ struct mirror_op {
 	struct blk_req *guest;
 	struct range range;             /* of the guest lock */
 	struct list node;               /* mirror->started, or the free list */
+	struct journal_wait wait;       /* for its extents to be active (R-J2) */
 	bool started;
 	bool primary_pending;
 	uint32_t legs_waited;           /* target legs that the guest's answer waits for */
@@ -61,6 +63,7 @@ struct mirror {
 	struct mirror_hooks hooks;
 	void *user;
 
+	struct journal *journal;        /* NULL: a crash begins anew */
 	struct dirty_bitmap *dirty;
 	struct range_lock guest_lock;
 	struct range_lock target_lock;

@@ -3,7 +3,7 @@
  * mirror_write.c - one guest write, zero or discard, in numbered stages.
  *
  * W2 enter: an op, and the range among the guest's requests (R10)
- * W3 granted: nothing overlapping is in flight
+ * W3 granted: nothing overlapping is in flight; the journal knows of its extents (R-J2)
  * W4 start: choose the legs, now and not earlier (R1), and start them
  * W6 settle: the primary's result is the guest's; let the next one in
  */
@@ -13,6 +13,8 @@
 
 #include "blkmirror/base/overflow.h"
 #include "blkmirror/mirror/mirror_private.h"
+
+static void mirror_op_asked_again(struct journal_wait *wait);
 
 /* ---- ops ---- */
 
@@ -33,6 +35,8 @@ static struct mirror_op *mirror_op_get(struct mirror *mirror)
 	}
 	memset(op, 0, offsetof(struct mirror_op, primary));
 	op->mirror = mirror;
+	op->wait.ready = mirror_op_asked_again;
+	list_init(&op->wait.node);
 	list_init(&op->node);
 	list_init(&op->legs);
 	mirror->ops_in_use++;
@@ -263,9 +267,32 @@ static void mirror_op_start(struct mirror_op *op)
 
 /* ---- W2, W3: enter, granted ---- */
 
+static bool mirror_keeps_journal(const struct mirror *mirror)
+{
+	return mirror->journal &&
+	       (mirror->state == MIRROR_ACTIVE || mirror->state == MIRROR_SUSPENDED);
+}
+
+/* R-J2: neither leg before the record is durable.  The legs are chosen after the wait (R1). */
+static void mirror_op_admit(struct mirror_op *op)
+{
+	struct mirror *mirror = op->mirror;
+
+	if (mirror_keeps_journal(mirror) &&
+	    !journal_admit(mirror->journal, op->guest->offset_bytes, op->guest->len_bytes,
+			   &op->wait))
+		return;
+	mirror_op_start(op);
+}
+
+static void mirror_op_asked_again(struct journal_wait *wait)
+{
+	mirror_op_admit(container_of(wait, struct mirror_op, wait));
+}
+
 static void mirror_op_granted(struct range *range)
 {
-	mirror_op_start(container_of(range, struct mirror_op, range));
+	mirror_op_admit(container_of(range, struct mirror_op, range));
 }
 
 static void mirror_write_enter(struct mirror *mirror, struct mirror_op *op, struct blk_req *guest)
@@ -275,7 +302,7 @@ static void mirror_write_enter(struct mirror *mirror, struct mirror_op *op, stru
 	op->range.end_bytes = round_up(guest->offset_bytes + guest->len_bytes, mirror->align_bytes);
 	op->range.granted = mirror_op_granted;
 	if (range_lock_acquire(&mirror->guest_lock, &op->range))
-		mirror_op_start(op);
+		mirror_op_admit(op);
 }
 
 void mirror_write_submit(struct mirror *mirror, struct blk_req *guest)

@@ -135,6 +135,8 @@ static void mover_leave_if_drained(struct mover *mover)
 	mover_for_each(part, mover)
 		if (part->old_requests)
 			return;
+	if (mover->abandoning)
+		return;
 	mover->leaving = false;
 	mover_set_state(mover, mover->leave_to);
 }
@@ -197,6 +199,7 @@ void mover_start(struct mover *mover)
 		mover_part_swap(part, mirror_as_dev(part->mirror));
 	pacer_start(&mover->pacer);
 	timer_start(&mover->publish, MOVER_PUBLISH_NS);
+	timer_start(&mover->checkpoint, mover->options.checkpoint_ns);
 	mover_tell(mover);
 }
 
@@ -349,7 +352,7 @@ static bool mover_is_idle(struct mover *mover)
 	mover_for_each(part, mover)
 		if (!mirror_is_idle(part->mirror) || part->old_requests || part->flushing)
 			return false;
-	return mover_jobs_are_quiet(mover);
+	return mover_jobs_are_quiet(mover) && !mover_in_checkpoint(mover);
 }
 
 static void mover_free_now(struct task *task)
@@ -366,6 +369,8 @@ static void mover_free_now(struct task *task)
 	}
 	pacer_stop(&mover->pacer);
 	timer_stop(&mover->publish);
+	timer_stop(&mover->checkpoint);
+	timer_stop(&mover->abandon);
 	timer_stop(&mover->probe);
 	timer_stop(&mover->stun);
 	timer_stop(&mover->retry);
@@ -408,11 +413,14 @@ int mover_new(struct loop *loop, struct buf_pool *pool, const struct mover_disk 
 	mover_default(&mover->options.max_switchover_ns, 100 * NS_PER_S);
 	mover_default(&mover->options.leg_deadline_ns, 3 * NS_PER_S);
 	mover_default(&mover->options.async_buffer_bytes, UINT64_C(16) << 20);
+	mover_default(&mover->options.checkpoint_ns, 5 * NS_PER_S);
 	mover->advance.run = mover_advance;
 	mover->changed.run = mover_changed;
 	mover->free_task.run = mover_free_now;
 	timer_init(&mover->probe, loop, mover_probe_fired);
 	timer_init(&mover->publish, loop, mover_publish_fired);
+	timer_init(&mover->checkpoint, loop, mover_checkpoint_fired);
+	timer_init(&mover->abandon, loop, mover_abandon_fired);
 	timer_init(&mover->stun, loop, mover_stun_fired);
 	timer_init(&mover->retry, loop, mover_retry_fired);
 	pacer_init(&mover->pacer, loop, mover->options.bandwidth_bytes_per_s, mover_pacer_ready,

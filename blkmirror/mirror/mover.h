@@ -61,6 +61,7 @@ struct mover_options {
 	uint64_t latency_budget_ns;     /* 0: none (R13) */
 	uint64_t async_buffer_bytes;    /* 0: 16 MiB (R12) */
 	uint32_t region_bytes;          /* 0: by size, 64 KiB to 1 MiB */
+	uint64_t checkpoint_ns;         /* 0: 5 s: between two checkpoints of the journal */
 	bool verify;
 	bool hold;
 };
@@ -70,6 +71,12 @@ struct mover_disk {
 	struct blk_dev *source;
 	struct blk_dev *target;         /* at least as large as the gate's size */
 	const char *name;               /* for messages; copied */
+	/*
+	 * What survives a crash (journal.h); NULL: a crash begins anew.  Borrowed.  With `resumed`
+	 * it was loaded: the copy goes on with what it says is dirty.
+	 */
+	struct journal *journal;
+	bool resumed;
 };
 
 #define MOVER_DISKS_MAX 64
@@ -116,6 +123,13 @@ struct mover_ops {
 	 * mover_committed() on this loop.  Guest I/O is held meanwhile.
 	 */
 	void (*commit)(struct mover *mover, void *user);
+	/*
+	 * The journal cannot be written any more: make it durably impossible that the move is
+	 * resumed (an ABORTED record, or the target's end), and answer with mover_abandoned().
+	 * Until then guest writes that the journal would have to know of wait.  May be NULL
+	 * without journals.
+	 */
+	void (*abandon)(struct mover *mover, void *user);
 };
 
 /*
@@ -141,6 +155,9 @@ void mover_set_max_stun(struct mover *mover, uint64_t max_stun_ns);
 
 /* The answer to ops->commit(): 0, -ECANCELED, or another -errno (unknown). */
 void mover_committed(struct mover *mover, int result);
+
+/* The answer to ops->abandon(): 0, or -errno: asked again a second later. */
+void mover_abandoned(struct mover *mover, int result);
 
 enum mover_state mover_state(const struct mover *mover);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "blkmirror/base/overflow.h"
+#include "blkmirror/journal/journal.h"
 #include "blkmirror/mirror/mover_private.h"
 
 #define REGION_MIN (64u << 10)
@@ -158,6 +159,17 @@ void mover_part_release(struct mover_part *part)
 	hash_store_free(part->hashes);
 }
 
+/* What a journal says is clean was copied before: it is not copied again, but verified. */
+static void part_resume(struct mover_part *part)
+{
+	uint64_t size_bytes = mirror_size_bytes(part->mirror);
+
+	mirror_resume_from(part->mirror, journal_persisted(part->journal));
+	part->resumed_bytes = size_bytes - dirty_bitmap_bytes(mirror_dirty(part->mirror));
+	if (part->mover->options.verify)
+		verifier_add(part->verifier, 0, size_bytes);
+}
+
 int mover_part_init(struct mover_part *part, struct mover *mover, const struct mover_disk *disk,
 		    struct err *err)
 {
@@ -184,6 +196,12 @@ int mover_part_init(struct mover_part *part, struct mover *mover, const struct m
 	if (part->engine)
 		part->verifier = verifier_new(part->mirror, mover->pool, &mover->pacer,
 					      part->hashes, &verify_hooks, part);
+	if (part->verifier && disk->journal) {
+		part->journal = disk->journal;
+		mirror_set_journal(part->mirror, disk->journal);
+	}
+	if (part->verifier && disk->resumed)
+		part_resume(part);
 	if (!part->verifier) {
 		mover_part_release(part);
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "no memory for the copy of '%s'",

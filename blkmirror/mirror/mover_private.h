@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "blkmirror/journal/journal.h"
 #include "blkmirror/mirror/copy_engine.h"
 #include "blkmirror/mirror/mirror.h"
 #include "blkmirror/mirror/mover.h"
@@ -37,6 +38,14 @@ struct mover_part {
 	struct copy_engine *engine;
 	struct verifier *verifier;
 	struct hash_store *hashes;
+	struct journal *journal;
+	bool resumed;
+	uint64_t resumed_bytes;
+	struct journal_checkpoint_ops checkpoint_ops;
+	struct mirror_flush checkpoint_flush;   /* the target's leg of a checkpoint */
+	struct blk_req checkpoint_req;          /* the source's */
+	uint32_t checkpoint_pending;
+	int checkpoint_result;
 	struct mirror_flush flush;
 	bool flushing;
 	uint64_t flush_from_ns;
@@ -58,6 +67,9 @@ struct mover {
 	struct task changed;
 	struct timer probe;
 	struct timer publish;
+	struct timer checkpoint;
+	struct timer abandon;
+	bool abandoning;                /* ops->abandon() has been asked */
 
 	bool completing;                /* the hold is lifted */
 	bool pausing;
@@ -133,6 +145,13 @@ void mover_switch_look(struct mover *mover);
 void mover_switch_fall_back(struct mover *mover);
 void mover_stun_fired(struct timer *timer);
 void mover_retry_fired(struct timer *timer);
+
+/* ---- mover_checkpoint.c ---- */
+void mover_checkpoint_fired(struct timer *timer);
+void mover_abandon_fired(struct timer *timer);
+bool mover_in_checkpoint(const struct mover *mover);
+/* Has a journal failed?  Then the move ends, once it cannot be resumed any more. */
+void mover_watch_journals(struct mover *mover);
 
 /* ---- mover_stats.c ---- */
 void mover_publish(struct mover *mover);

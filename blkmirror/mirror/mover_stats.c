@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mover_stats.c - the figures, published ten times a second for other threads. */
+#include "blkmirror/journal/journal.h"
 #include "blkmirror/mirror/mover_private.h"
 
 static void part_stats(const struct mover_part *part, struct mover_disk_stats *out)
@@ -7,16 +8,21 @@ static void part_stats(const struct mover_part *part, struct mover_disk_stats *o
 	struct mirror_stats mirror;
 	struct copy_stats copy;
 	struct verify_stats verify;
+	struct journal_stats journal = { 0 };
 
 	mirror_stats(part->mirror, &mirror);
 	copy_engine_stats(part->engine, &copy);
 	verifier_stats(part->verifier, &verify);
+	if (part->journal)
+		journal_stats(part->journal, &journal);
 	*out = (struct mover_disk_stats){
+		.active_bytes = journal.active_bytes,
 		.size_bytes = mirror_size_bytes(part->mirror),
 		.copied_bytes = copy.copied_bytes, .zero_bytes = copy.zero_bytes,
 		.hole_bytes = copy.hole_bytes, .recopied_bytes = copy.recopied_bytes,
 		.mirrored_writes = mirror.mirrored_writes, .mirrored_bytes = mirror.mirrored_bytes,
 		.shed_bytes = mirror.shed_bytes, .suspect_bytes = mirror.suspect_bytes,
+		.resumed_bytes = part->resumed_bytes,
 		.dirty_bytes = dirty_bitmap_bytes(mirror_dirty(part->mirror)),
 		.verified_bytes = verify.verified_bytes,
 		.verify_read_bytes = verify.read_bytes,
@@ -107,6 +113,7 @@ void mover_publish_fired(struct timer *timer)
 	struct mover *mover = container_of(timer, struct mover, publish);
 
 	mover_watch_targets(mover);
+	mover_watch_journals(mover);
 	mover_publish(mover);
 	timer_start(timer, MOVER_PUBLISH_NS);
 }

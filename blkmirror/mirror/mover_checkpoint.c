@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mover_checkpoint.c - the journals of a mover: checkpoints, and what to do without one.
+ *
+ * A checkpoint flushes both legs (R-J1), so there is none while the target is late, paused or
+ * about to become the source.  A journal that cannot be written ends the move: the guest's
+ * next write to a region that the journal calls clean would otherwise be lost by a resume.
+ * Such writes wait until the move can durably not be resumed (ops->abandon()).
+ */
+#include <errno.h>
+
+#include "blkmirror/base/log.h"
+#include "blkmirror/journal/journal.h"
+#include "blkmirror/mirror/mover_private.h"
+
+#define ABANDON_RETRY_NS NS_PER_S
+
+/* ---- one disk's checkpoint ---- */
+
+static void part_touch(uint64_t offset_bytes, uint64_t len_bytes, void *user)
+{
+	struct mover_part *part = user;
+
+	journal_touch(part->journal, offset_bytes, len_bytes);
+}
+
+static void part_touch_in_flight(void *user)
+{
+	struct mover_part *part = user;
+
+	mirror_visit_in_flight(part->mirror, part_touch, part);
+}
+
+static void part_leg_flushed(struct mover_part *part, int result)
+{
+	if (result && !part->checkpoint_result)
+		part->checkpoint_result = result;
+	if (--part->checkpoint_pending == 0)
+		journal_flushed(part->journal, part->checkpoint_result);
+}
+
+static void part_source_flushed(struct blk_req *req)
+{
+	part_leg_flushed(req->user, req->result);
+}
+
+static void part_target_flushed(struct mirror_flush *flush, int result)
+{
+	part_leg_flushed(container_of(flush, struct mover_part, checkpoint_flush), result);
+}
+
+static void part_flush_both(void *user)
+{
+	struct mover_part *part = user;
+
+	part->checkpoint_pending = 2;
+	part->checkpoint_result = 0;
+	part->checkpoint_req = (struct blk_req){ .op = BLK_FLUSH, .flags = BLK_COPIER,
+						 .done = part_source_flushed, .user = part };
+	part->checkpoint_flush.done = part_target_flushed;
+	blk_submit(mirror_source(part->mirror), &part->checkpoint_req);
+	mirror_flush_target(part->mirror, &part->checkpoint_flush);
+}
+
+/* A failed one has cleared nothing: the next is due in its time. */
+static void part_checkpointed(int result, void *user)
+{
+	struct mover_part *part = user;
+
+	if (result)
+		log_debug("mover", "%s: checkpoint failed: %d", part->name, result);
+	mover_look(part->mover);
+}
+
+static void part_checkpoint(struct mover_part *part)
+{
+	part->checkpoint_ops = (struct journal_checkpoint_ops){
+		.dirty = mirror_dirty(part->mirror),
+		.touch_in_flight = part_touch_in_flight,
+		.flush_both = part_flush_both,
+		.done = part_checkpointed,
+	};
+	journal_checkpoint(part->journal, &part->checkpoint_ops, part);
+}
+
+bool mover_in_checkpoint(const struct mover *mover)
+{
+	mover_for_each(part, (struct mover *)mover)
+		if (part->journal && journal_in_checkpoint(part->journal))
+			return true;
+	return false;
+}
+
+void mover_checkpoint_fired(struct timer *timer)
+{
+	struct mover *mover = container_of(timer, struct mover, checkpoint);
+
+	if (mover->state < MOVER_SWITCH && !mover->leaving && !mover->degraded) {
+		mover_for_each(part, mover)
+			if (part->journal && !journal_in_checkpoint(part->journal) &&
+			    mirror_state(part->mirror) == MIRROR_ACTIVE)
+				part_checkpoint(part);
+	}
+	timer_start(timer, mover->options.checkpoint_ns);
+}
+
+/* ---- a journal that cannot be written ---- */
+
+void mover_abandon_fired(struct timer *timer)
+{
+	struct mover *mover = container_of(timer, struct mover, abandon);
+
+	mover->ops.abandon(mover, mover->user);
+}
+
+void mover_abandoned(struct mover *mover, int result)
+{
+	LOOP_CHECK(mover->loop);
+	CHECK(mover->abandoning);
+	if (result) {
+		log_error("mover", "the move cannot be given up durably: %s; guest writes wait",
+			  err_strerror(result));
+		timer_start(&mover->abandon, ABANDON_RETRY_NS);
+		return;
+	}
+	mover->abandoning = false;
+	mover_for_each(part, mover) {
+		if (!part->journal)
+			continue;
+		mirror_set_journal(part->mirror, NULL);
+		journal_release_waiters(part->journal);
+	}
+	mover_look(mover);
+}
+
+void mover_watch_journals(struct mover *mover)
+{
+	if (mover->state >= MOVER_COMMIT && mover->state != MOVER_PAUSED)
+		return;
+	if (mover->leaving || mover->abandoning)
+		return;
+	mover_for_each(part, mover) {
+		struct journal_stats stats = { 0 };
+
+		if (part->journal)
+			journal_stats(part->journal, &stats);
+		if (!stats.error)
+			continue;
+		err_set(&mover->error, ERR_JOURNAL_IO, stats.error,
+			"cannot write the journal of '%s': %s", part->name,
+			err_strerror(stats.error));
+		mover->abandoning = true;
+		mover_leave(mover, MOVER_FAILED);
+		mover->ops.abandon(mover, mover->user);
+		return;
+	}
+}
