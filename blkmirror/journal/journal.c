@@ -99,6 +99,7 @@ void journal_free(struct journal *journal)
 	CHECK(journal_is_idle(journal));
 	turn_hook_cancel(&journal->log_hook);
 	dirty_bitmap_free(journal->persisted);
+	dirty_bitmap_free(journal->marking);
 	dirty_bitmap_free(journal->touched);
 	dirty_bitmap_free(journal->clearing);
 	free(journal->extents);
@@ -124,6 +125,7 @@ static bool journal_allocate(struct journal *journal)
 	const struct journal_identity *identity = &journal->identity;
 
 	journal->persisted = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
+	journal->marking = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
 	journal->touched = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
 	journal->clearing = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
 	journal->extents = calloc(journal->extent_max, sizeof(*journal->extents));
@@ -131,7 +133,8 @@ static bool journal_allocate(struct journal *journal)
 	journal->log_block = aligned_alloc(JOURNAL_BLOCK_BYTES, JOURNAL_BLOCK_BYTES);
 	journal->map_blocks = aligned_alloc(JOURNAL_BLOCK_BYTES,
 					    JOURNAL_MAP_BATCH * JOURNAL_BLOCK_BYTES);
-	return journal->persisted && journal->touched && journal->clearing && journal->extents &&
+	return journal->persisted && journal->marking && journal->touched && journal->clearing &&
+	       journal->extents &&
 	       journal->map_dirty && journal->log_block && journal->map_blocks;
 }
 

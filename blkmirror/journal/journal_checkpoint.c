@@ -88,6 +88,8 @@ void journal_flushed(struct journal *journal, int result)
 		checkpoint_end(journal, result ? result : journal->stats.error);
 		return;
 	}
+	/* A request that waits to be marked dirty there will write as soon as it is. */
+	dirty_bitmap_subtract(journal->clearing, journal->marking);
 	dirty_bitmap_subtract(journal->clearing, journal->touched);
 	dirty_bitmap_subtract(journal->clearing, journal->ops->dirty);
 	dirty_bitmap_subtract(journal->persisted, journal->clearing);
@@ -102,6 +104,8 @@ void journal_map_durable(struct journal *journal, int result)
 {
 	if (!result) {
 		journal->log_blocked = false;
+		dirty_bitmap_merge(journal->persisted, journal->marking);
+		dirty_bitmap_clear_all(journal->marking);
 		journal_extents_leave(journal);
 		journal_log_look(journal);
 	}

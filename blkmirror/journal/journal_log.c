@@ -203,6 +203,7 @@ static void extent_demote(struct journal *journal, struct extent *extent)
 static void journal_make_room(struct journal *journal)
 {
 	uint32_t wanted = MAX(journal->extent_max / 4, 1u);
+	bool demoted = false;
 
 	list_for_each(node, &journal->lru) {
 		struct extent *extent = list_entry(node, struct extent, lru_node);
@@ -212,10 +213,13 @@ static void journal_make_room(struct journal *journal)
 		if (extent->state != EXTENT_ACTIVE)
 			continue;
 		extent_demote(journal, extent);
+		demoted = true;
 		if (--wanted == 0)
 			break;
 	}
-	journal_map_write(journal);
+	/* With none to demote the log write under way makes them active, and wakes. */
+	if (demoted)
+		journal_map_write(journal);
 }
 
 /* ---- R-J2 ---- */
@@ -281,6 +285,26 @@ void journal_touch(struct journal *journal, uint64_t offset_bytes, uint64_t len_
 	}
 }
 
+/* A request over so much of the log that it might never fit: its regions are marked instead. */
+static bool journal_admit_wide(struct journal *journal, uint64_t offset_bytes, uint64_t len_bytes)
+{
+	if (!dirty_bitmap_any_clean(journal->persisted, offset_bytes, len_bytes))
+		return true;
+	dirty_bitmap_set(journal->marking, offset_bytes, len_bytes);
+	journal_map_changed(journal, offset_bytes, len_bytes);
+	journal_map_write(journal);
+	return false;
+}
+
+static bool journal_is_wide(const struct journal *journal, uint64_t offset_bytes,
+			    uint64_t len_bytes)
+{
+	uint64_t first = offset_bytes / journal->identity.extent_bytes;
+	uint64_t last = (offset_bytes + len_bytes - 1) / journal->identity.extent_bytes;
+
+	return last - first >= MAX(journal->extent_max / 4, 1u);
+}
+
 bool journal_admit(struct journal *journal, uint64_t offset_bytes, uint64_t len_bytes,
 		   struct journal_wait *wait)
 {
@@ -288,6 +312,14 @@ bool journal_admit(struct journal *journal, uint64_t offset_bytes, uint64_t len_
 	bool admitted = true;
 
 	LOOP_CHECK(journal->loop);
+	if (journal_is_wide(journal, offset_bytes, len_bytes)) {
+		admitted = journal_admit_wide(journal, offset_bytes, len_bytes);
+		if (admitted)
+			journal_touch(journal, offset_bytes, len_bytes);
+		else
+			list_append(&journal->waiting, &wait->node);
+		return admitted;
+	}
 	/* Ask for every extent that is missing: one log write for all. */
 	for (uint64_t at = offset_bytes; at < end; at = part_end(journal, at, end))
 		admitted &= journal_admit_part(journal, at, part_end(journal, at, end));

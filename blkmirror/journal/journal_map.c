@@ -28,10 +28,14 @@ void journal_map_build(struct journal *journal, uint64_t map_block, uint8_t *blo
 
 	memset(block, 0, JOURNAL_BLOCK_BYTES);
 	for (uint64_t i = 0; i < JOURNAL_BLOCK_SECTORS; i++) {
-		uint64_t words[SECTOR_WORDS];
+		uint64_t words[SECTOR_WORDS], marking[SECTOR_WORDS];
 
 		dirty_bitmap_export(journal->persisted, (first + i) * SECTOR_WORDS, SECTOR_WORDS,
 				    words);
+		dirty_bitmap_export(journal->marking, (first + i) * SECTOR_WORDS, SECTOR_WORDS,
+				    marking);
+		for (size_t word = 0; word < SECTOR_WORDS; word++)
+			words[word] |= marking[word];
 		memcpy(sectors[i].payload, words, sizeof(words));
 		journal_seal(&sectors[i], journal->key, JOURNAL_MAP, journal->map_sequence,
 			     JOURNAL_MAP_SECTOR + first + i);

@@ -37,6 +37,7 @@ struct journal {
 	uint64_t map_block_count;
 
 	struct dirty_bitmap *persisted; /* as on disk, or about to be: see journal.h */
+	struct dirty_bitmap *marking;   /* to be dirty on disk: in `persisted` once that is durable */
 	struct dirty_bitmap *touched;   /* since the checkpoint began */
 	struct dirty_bitmap *clearing;
 

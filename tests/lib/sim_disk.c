@@ -166,6 +166,7 @@ static void sim_flush_failed(struct sim_disk *disk)
 			continue;
 		memcpy(disk->bytes + block * SIM_BLOCK, disk->durable + block * SIM_BLOCK,
 		       SIM_BLOCK);
+		disk->allocated[block] = 1;
 		disk->durable_versions[block] = disk->versions[block];
 	}
 }
@@ -312,9 +313,42 @@ void sim_disk_power_cut(struct sim_disk *disk)
 {
 	for (uint64_t block = 0; block < disk->dev.size_bytes / SIM_BLOCK; block++)
 		if (disk->versions[block] != disk->durable_versions[block] &&
-		    loop_random_below(disk->dev.loop, 2))
+		    loop_random_below(disk->dev.loop, 2)) {
 			memcpy(disk->bytes + block * SIM_BLOCK, disk->durable + block * SIM_BLOCK,
 			       SIM_BLOCK);
+			disk->allocated[block] = 1;
+		}
+}
+
+static void sim_land_the_rest(struct sim_disk *disk, struct list *requests, bool power_cut)
+{
+	list_for_each(node, requests) {
+		struct blk_req *req = list_entry(node, struct blk_req, node);
+
+		if (sim_req(req)->stage == 0 && blk_op_writes(req->op) &&
+		    !(power_cut && loop_random_below(disk->dev.loop, 2)))
+			sim_land(disk, req);
+	}
+}
+
+struct sim_disk *sim_disk_after_crash(struct loop *loop, struct sim_disk *disk, bool power_cut)
+{
+	uint64_t size = disk->options.size_bytes, blocks = size / SIM_BLOCK;
+	struct sim_disk *copy = sim_disk_new(loop, &disk->options);
+
+	sim_land_the_rest(disk, &disk->in_flight, power_cut);
+	sim_land_the_rest(disk, &disk->hanging, power_cut);
+	if (power_cut)
+		sim_disk_power_cut(disk);
+	memcpy(copy->bytes, disk->bytes, size);
+	memcpy(copy->durable, power_cut ? disk->bytes : disk->durable, size);
+	memcpy(copy->allocated, disk->allocated, blocks);
+	for (uint64_t block = 0; block < blocks; block++)
+		copy->versions[block] = copy->durable_versions[block] =
+			power_cut ? 0 : disk->durable_versions[block];
+	for (uint64_t block = 0; block < blocks && !power_cut; block++)
+		copy->versions[block] = disk->versions[block];
+	return copy;
 }
 
 /* ---- life ---- */

@@ -51,6 +51,12 @@ struct sim_disk *sim_disk_new(struct loop *loop, const struct sim_disk_options *
 /* Requests hang before they land, until released. */
 void sim_disk_hang(struct sim_disk *disk, bool hung);
 
+/*
+ * The same disk for a world after a crash: what is in flight lands (a killed process: all of
+ * it; a power cut: as chance has it, and volatile blocks too).  The old one is left behind.
+ */
+struct sim_disk *sim_disk_after_crash(struct loop *loop, struct sim_disk *disk, bool power_cut);
+
 /* The power fails: each volatile block keeps its old or its new contents.  Changes `bytes`. */
 void sim_disk_power_cut(struct sim_disk *disk);
 

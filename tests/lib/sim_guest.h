@@ -75,6 +75,9 @@ struct sim_guest *sim_guest_new(struct loop *loop, struct blk_dev *dev,
 				const struct sim_guest_options *options);
 /* What the disk holds before the guest begins; tag 0: a hole.  Every block must be filled. */
 void sim_guest_fill(struct sim_guest *guest, struct sim_disk *disk, uint64_t index, uint64_t tag);
+/* After a crash: what the disk holds now is what the guest has seen. */
+void sim_guest_adopt(struct sim_guest *guest, const struct sim_guest *before,
+		     const struct sim_disk *disk);
 void sim_guest_start(struct sim_guest *guest);
 void sim_guest_stop(struct sim_guest *guest);
 bool sim_guest_is_idle(const struct sim_guest *guest);
