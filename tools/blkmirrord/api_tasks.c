@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* api_tasks.c - the API's tasks, and the list of what was interrupted. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/blkmirrord/api_handlers.h"
+#include "tools/blkmirrord/api_requests.h"
+#include "tools/blkmirrord/daemon.h"
+
+#define LIST_DEFAULT 200
+#define LIST_MAX 1000
+
+/* ---- one task of the store ---- */
+
+struct lookup {
+	struct api_call *call;
+	void (*found)(struct api_call *call, json_t *task);     /* takes task */
+	char id[USER_TASK_ID_BYTES];
+};
+
+static void lookup_answered(const json_t *rows, const struct err *err, void *user)
+{
+	struct lookup *lookup = user;
+	const char *text = json_string_value(json_array_get(json_array_get(rows, 0), 0));
+	struct err unknown = { 0 };
+
+	if (err->id != ERR_NONE) {
+		api_fail(lookup->call, err);
+	} else if (!text) {
+		err_set(&unknown, ERR_TASK_UNKNOWN, 0, "there is no task '%s'", lookup->id);
+		api_fail(lookup->call, &unknown);
+	} else {
+		lookup->found(lookup->call, json_loads(text, 0, NULL));
+	}
+	free(lookup);
+}
+
+/* A task that is not in memory: found() runs, or the call is refused. */
+static void lookup_start(struct api_call *call,
+			 void (*found)(struct api_call *call, json_t *task))
+{
+	struct lookup *lookup = calloc(1, sizeof(*lookup));
+	struct store_value value = { 0 };
+	struct err err = { 0 };
+	uint64_t number;
+
+	if (!user_task_id_parse(api_param(call), &number)) {
+		err_set(&err, ERR_TASK_UNKNOWN, 0, "there is no task '%.64s'", api_param(call));
+	} else if (!lookup) {
+		err_set(&err, ERR_NO_MEMORY, 0, "out of memory");
+	} else {
+		value = STORE_INT(number);
+		lookup->call = call;
+		lookup->found = found;
+		memcpy(lookup->id, api_param(call), strlen(api_param(call)) + 1);
+		if (!store_query(api_daemon(call)->store, "SELECT json FROM task WHERE number = ?1",
+				 &value, 1, lookup_answered, lookup, &err))
+			return;
+	}
+	free(lookup);
+	api_fail(call, &err);
+}
+
+static void answer_task(struct api_call *call, json_t *task)
+{
+	api_answer(call, 200, task);
+}
+
+void api_task_show(struct api_call *call)
+{
+	struct user_task *task = task_table_find(api_daemon(call)->tasks, api_param(call));
+
+	if (task)
+		api_answer(call, 200, user_task_json(task));
+	else
+		lookup_start(call, answer_task);
+}
+
+/* ---- list ---- */
+
+struct list_query {
+	struct api_call *call;
+	json_t *live;
+};
+
+/* The ended ones of the store, then the live ones: each oldest first. */
+static void list_answered(const json_t *rows, const struct err *err, void *user)
+{
+	struct list_query *query = user;
+	json_t *list, *row;
+
+	if (err->id != ERR_NONE) {
+		json_decref(query->live);
+		api_fail(query->call, err);
+		free(query);
+		return;
+	}
+	list = json_array();
+	for (size_t i = json_array_size(rows); list && i-- > 0;) {
+		row = json_loads(json_string_value(json_array_get(json_array_get(rows, i), 0)), 0,
+				 NULL);
+		if (row)
+			json_array_append_new(list, row);
+	}
+	json_array_extend(list, query->live);
+	json_decref(query->live);
+	api_answer(query->call, 200, json_pack("{s:o}", "tasks", list));
+	free(query);
+}
+
+/* Those that have not ended. */
+static json_t *list_live(struct task_table *table)
+{
+	json_t *list = json_array();
+
+	for (struct user_task *task = task_table_next(table, NULL); task && list;
+	     task = task_table_next(table, task)) {
+		json_t *object;
+
+		if (user_task_state_ended(task->state))
+			continue;
+		object = user_task_json(task);
+		if (!object || json_array_append_new(list, object)) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+void api_task_list(struct api_call *call)
+{
+	struct daemon *daemon = api_daemon(call);
+	const char *limit_text = api_query(call, "limit");
+	long limit = limit_text ? strtol(limit_text, NULL, 10) : LIST_DEFAULT;
+	json_t *live = list_live(daemon->tasks);
+	struct store_value value;
+	struct list_query *query;
+	struct err err = { 0 };
+
+	if (!live || !api_query_flag(call, "all")) {
+		api_answer(call, 200, live ? json_pack("{s:o}", "tasks", live) : NULL);
+		return;
+	}
+	if (limit < 1 || limit > LIST_MAX) {
+		json_decref(live);
+		err_set(&err, ERR_BAD_FIELD, 0, "'limit' must be from 1 to %d", LIST_MAX);
+		api_fail(call, &err);
+		return;
+	}
+	query = calloc(1, sizeof(*query));
+	value = STORE_INT(limit);
+	if (query) {
+		*query = (struct list_query){ .call = call, .live = live };
+		/* Ended ones; the store's worker has been given their last form before this. */
+		if (!store_query(daemon->store,
+				 "SELECT json FROM task WHERE state IN "
+				 "('completed', 'failed', 'cancelled') "
+				 "ORDER BY number DESC LIMIT ?1",
+				 &value, 1, list_answered, query, &err))
+			return;
+	} else {
+		err_set(&err, ERR_NO_MEMORY, 0, "out of memory");
+	}
+	free(query);
+	json_decref(live);
+	api_fail(call, &err);
+}
+
+/* ---- verbs ---- */
+
+static void refuse_ended(struct api_call *call, json_t *task)
+{
+	struct err err = { 0 };
+
+	err_set(&err, ERR_TASK_ENDED, 0, "%s is %s already", api_param(call),
+		json_string_value(json_object_get(task, "state")));
+	json_decref(task);
+	api_fail(call, &err);
+}
+
+static void task_verb(struct api_call *call, enum user_task_verb verb)
+{
+	struct user_task *task = task_table_find(api_daemon(call)->tasks, api_param(call));
+	struct err err = { 0 };
+
+	if (judge_nothing(api_body(call), &err)) {
+		api_fail(call, &err);
+	} else if (!task) {
+		lookup_start(call, refuse_ended);
+	} else if (user_task_do(task, verb, &err)) {
+		api_fail(call, &err);
+	} else {
+		api_answer(call, 200, user_task_json(task));
+	}
+}
+
+void api_task_pause(struct api_call *call)
+{
+	task_verb(call, TASK_PAUSE);
+}
+
+void api_task_resume(struct api_call *call)
+{
+	task_verb(call, TASK_RESUME);
+}
+
+void api_task_cancel(struct api_call *call)
+{
+	task_verb(call, TASK_CANCEL);
+}
+
+void api_task_complete(struct api_call *call)
+{
+	task_verb(call, TASK_COMPLETE);
+}
+
+void api_task_set(struct api_call *call)
+{
+	struct user_task *task = task_table_find(api_daemon(call)->tasks, api_param(call));
+	struct task_set_request request;
+	struct err err = { 0 };
+
+	if (judge_task_set(api_body(call), &request, &err)) {
+		api_fail(call, &err);
+	} else if (!task) {
+		lookup_start(call, refuse_ended);
+	} else if (user_task_set(task, &request, &err)) {
+		api_fail(call, &err);
+	} else {
+		api_answer(call, 200, user_task_json(task));
+	}
+}
+
+/* ---- watch ---- */
+
+struct watch_stream {
+	struct api_stream base;
+	struct task_follower follower;
+	struct task_table *table;
+	json_t *only;                   /* a task of the store: told once */
+	bool over;
+};
+
+static json_t *watch_next(struct api_stream *base, const char **name)
+{
+	struct watch_stream *stream = container_of(base, struct watch_stream, base);
+	struct user_task *task;
+	json_t *only = stream->only;
+
+	*name = "task";
+	if (only) {
+		stream->only = NULL;
+		stream->over = true;
+		return only;
+	}
+	if (stream->over)
+		return NULL;
+	task = task_table_next_changed(stream->table, &stream->follower);
+	if (!task)
+		return NULL;
+	if (stream->follower.number && user_task_state_ended(task->state))
+		stream->over = true;
+	return user_task_json(task);
+}
+
+static bool watch_ended(struct api_stream *base)
+{
+	return container_of(base, struct watch_stream, base)->over;
+}
+
+static void watch_release(struct api_stream *base)
+{
+	struct watch_stream *stream = container_of(base, struct watch_stream, base);
+
+	task_table_unfollow(&stream->follower);
+	json_decref(stream->only);
+	free(stream);
+}
+
+static void watch_woken(struct task_follower *follower)
+{
+	api_stream_wake(&container_of(follower, struct watch_stream, follower)->base);
+}
+
+static void watch_start(struct api_call *call, uint64_t number, json_t *only)
+{
+	struct watch_stream *stream = calloc(1, sizeof(*stream));
+	struct task_table *table = api_daemon(call)->tasks;
+
+	if (!stream) {
+		json_decref(only);
+		api_answer(call, 200, NULL);
+		return;
+	}
+	stream->base.next = watch_next;
+	stream->base.ended = watch_ended;
+	stream->base.release = watch_release;
+	stream->table = table;
+	stream->only = only;
+	stream->follower.woken = watch_woken;
+	stream->follower.number = number;
+	list_init(&stream->follower.node);
+	task_table_follow(table, &stream->follower);
+	api_answer_stream(call, &stream->base);
+}
+
+static void watch_stored(struct api_call *call, json_t *task)
+{
+	if (task)
+		watch_start(call, 0, task);
+	else
+		api_answer(call, 200, NULL);
+}
+
+void api_task_watch(struct api_call *call)
+{
+	struct user_task *task = task_table_find(api_daemon(call)->tasks, api_param(call));
+
+	if (task)
+		watch_start(call, task->number, NULL);
+	else
+		lookup_start(call, watch_stored);
+}
+
+void api_task_watch_all(struct api_call *call)
+{
+	watch_start(call, 0, NULL);
+}
+
+/* ---- recover ---- */
+
+static void recover_answered(const json_t *rows, const struct err *err, void *user)
+{
+	struct api_call *call = user;
+	json_t *list;
+
+	if (err->id != ERR_NONE) {
+		api_fail(call, err);
+		return;
+	}
+	list = json_array();
+	for (size_t i = 0; list && i < json_array_size(rows); i++) {
+		json_t *task = json_loads(
+			json_string_value(json_array_get(json_array_get(rows, i), 0)), 0, NULL);
+
+		if (task)
+			json_array_append_new(
+				list,
+				json_pack("{s:O, s:O, s:O, s:O?, s:O?, s:O?}", "id",
+					  json_object_get(task, "id"), "type",
+					  json_object_get(task, "type"), "subject",
+					  json_object_get(task, "subject"), "phase",
+					  json_object_get(task, "phase"), "disks",
+					  json_object_get(task, "disks"), "why",
+					  json_object_get(task, "error")));
+		json_decref(task);
+	}
+	api_answer(call, 200, json_pack("{s:o}", "recover", list));
+}
+
+void api_recover_list(struct api_call *call)
+{
+	struct err err = { 0 };
+
+	if (store_query(api_daemon(call)->store,
+			"SELECT json FROM task WHERE recover = 1 ORDER BY number LIMIT 1000", NULL, 0,
+			recover_answered, call, &err))
+		api_fail(call, &err);
+}
+
+static void recover_found(const json_t *rows, const struct err *err, void *user)
+{
+	struct api_call *call = user;
+	struct err refused = { 0 };
+
+	if (err->id != ERR_NONE) {
+		refused = *err;
+	} else if (json_array_size(rows) == 0) {
+		err_set(&refused, ERR_RECOVER_UNKNOWN, 0, "nothing of '%.64s' waits for a word",
+			api_param(call));
+	} else {
+		err_set(&refused, ERR_NOT_SUPPORTED, 0,
+			"this version cannot yet act on a word about '%.64s'", api_param(call));
+		err_remedy(&refused, "'blkmirror disk show' tells what each copy says of itself.");
+	}
+	api_fail(call, &refused);
+}
+
+void api_recover(struct api_call *call)
+{
+	struct recover_request request;
+	struct store_value value = STORE_INT(0);
+	struct err err = { 0 };
+	uint64_t number = 0;
+
+	if (judge_recover(api_body(call), &request, &err)) {
+		api_fail(call, &err);
+		return;
+	}
+	if (user_task_id_parse(api_param(call), &number))
+		value = STORE_INT(number);
+	if (store_query(api_daemon(call)->store,
+			"SELECT number FROM task WHERE number = ?1 AND recover = 1", &value, 1,
+			recover_found, call, &err))
+		api_fail(call, &err);
+}
