@@ -90,7 +90,7 @@ void buf_pool_free(struct buf_pool *pool)
 		return;
 	CHECK(pool->used_bytes == 0);
 	CHECK(list_is_empty(&pool->waiters));
-	CHECK(!pool->wake.queued);
+	loop_unpost(pool->loop, &pool->wake);   /* posted for a waiter that gave up since */
 	buf_pool_trim(pool, pool->limit_bytes);
 	free(pool);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "blkmirror/base/err.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -93,7 +94,7 @@ enum err_id err_at(unsigned index)
 
 const char *err_strerror(int rc)
 {
-	const char *text = strerrordesc_np(rc < 0 ? -rc : rc);
+	const char *text = rc == INT_MIN ? NULL : strerrordesc_np(rc < 0 ? -rc : rc);
 
 	return text ? text : "unknown error";
 }

@@ -45,6 +45,20 @@ struct task *task_queue_pop(struct task_queue *queue)
 	return task;
 }
 
+bool task_queue_remove(struct task_queue *queue, struct task *task)
+{
+	for (struct task **link = &queue->head; *link; link = &(*link)->next) {
+		if (*link != task)
+			continue;
+		*link = task->next;
+		if (queue->tail == &task->next)
+			queue->tail = link;
+		queue->count--;
+		return true;
+	}
+	return false;
+}
+
 void loop_post(struct loop *loop, struct task *task)
 {
 	LOOP_CHECK(loop);
@@ -68,6 +82,13 @@ void loop_send(struct loop *loop, struct task *task)
 	/* Whoever made the inbox non-empty wakes the loop; later senders ride along. */
 	if (!head)
 		loop->backend->wake(loop);
+}
+
+void loop_unpost(struct loop *loop, struct task *task)
+{
+	LOOP_CHECK(loop);
+	if (task_queue_remove(&loop->ready, task))
+		task->queued = false;
 }
 
 void loop_take_inbox(struct loop *loop)
@@ -170,7 +191,10 @@ void timer_start_at(struct timer *timer, uint64_t deadline_ns)
 
 void timer_start(struct timer *timer, uint64_t delay_ns)
 {
-	timer_start_at(timer, loop_now_ns(timer->loop) + delay_ns);
+	uint64_t now_ns = loop_now_ns(timer->loop);
+
+	timer_start_at(timer, delay_ns < LOOP_NO_DEADLINE - now_ns ? now_ns + delay_ns
+								   : LOOP_NO_DEADLINE);
 }
 
 void timer_stop(struct timer *timer)
@@ -204,11 +228,11 @@ struct timer *loop_first_timer(const struct loop *loop)
 	return loop->timers;
 }
 
-bool loop_fire_due_timer(struct loop *loop, uint64_t now_ns)
+bool loop_fire_due_timer(struct loop *loop, uint64_t now_ns, uint64_t fence)
 {
 	struct timer *timer = loop->timers;
 
-	if (!timer || timer->deadline_ns > now_ns)
+	if (!timer || timer->deadline_ns > now_ns || timer->sequence >= fence)
 		return false;
 	timer_stop(timer);
 	timer->fired(timer);
@@ -266,9 +290,13 @@ void turn_hook_cancel(struct turn_hook *hook)
 
 void loop_run_turn_hooks(struct loop *loop)
 {
+	struct list due;
 	struct list *node;
 
-	while ((node = list_pop(&loop->turn_hooks))) {
+	/* A hook that arms itself again must not keep the turn from ending. */
+	list_init(&due);
+	list_splice(&due, &loop->turn_hooks);
+	while ((node = list_pop(&due))) {
 		struct turn_hook *hook = list_entry(node, struct turn_hook, node);
 
 		hook->run(hook);
@@ -302,9 +330,10 @@ void loop_release(struct loop *loop)
 static void loop_turn(struct loop *loop)
 {
 	uint64_t now_ns = loop_now_ns(loop);
+	uint64_t fence = loop->timer_sequence;
 
 	loop_take_inbox(loop);
-	while (loop_fire_due_timer(loop, now_ns))
+	while (loop_fire_due_timer(loop, now_ns, fence))
 		continue;
 	for (int i = 0; i < TURN_TASKS_MAX; i++) {
 		struct task *task = task_queue_pop(&loop->ready);

@@ -50,6 +50,9 @@ void loop_post(struct loop *loop, struct task *task);
 /* The same from any thread.  The task must not be queued anywhere.  Lock-free. */
 void loop_send(struct loop *loop, struct task *task);
 
+/* Take back what loop_post() queued; harmless otherwise.  Control path: walks the queue. */
+void loop_unpost(struct loop *loop, struct task *task);
+
 /* ---- timers: exact to the clock, no allocation ---- */
 
 struct timer {
@@ -63,8 +66,12 @@ struct timer {
 
 void timer_init(struct timer *timer, struct loop *loop, void (*fired)(struct timer *timer));
 
-/* (Re)start: fires once, at the first turn that begins at or after deadline_ns. */
+/*
+ * (Re)start: fires once, at the first turn that begins at or after deadline_ns.  One that
+ * is started by a timer's callback waits for the next turn, however late it is already.
+ */
 void timer_start_at(struct timer *timer, uint64_t deadline_ns);
+/* A sum beyond the clock's range never fires. */
 void timer_start(struct timer *timer, uint64_t delay_ns);
 
 /* Harmless on a timer that is not started. */
@@ -104,7 +111,7 @@ struct turn_hook {
 };
 
 void turn_hook_init(struct turn_hook *hook, void (*run)(struct turn_hook *hook));
-/* Harmless when armed already. */
+/* Harmless when armed already.  Armed from inside a hook, it runs in the next turn. */
 void loop_at_turn_end(struct loop *loop, struct turn_hook *hook);
 void turn_hook_cancel(struct turn_hook *hook);
 

@@ -44,13 +44,15 @@ void loop_release(struct loop *loop);
 void task_queue_init(struct task_queue *queue);
 void task_queue_push(struct task_queue *queue, struct task *task);
 struct task *task_queue_pop(struct task_queue *queue);
+/* Whether it was there. */
+bool task_queue_remove(struct task_queue *queue, struct task *task);
 
 /* Move messages of other threads to the ready queue. */
 void loop_take_inbox(struct loop *loop);
 /* The earliest started timer, NULL for none. */
 struct timer *loop_first_timer(const struct loop *loop);
-/* Fire it if it is due by now_ns; false when none is. */
-bool loop_fire_due_timer(struct loop *loop, uint64_t now_ns);
+/* Fire it if it is due by now_ns and was started before `fence`; false when it is not. */
+bool loop_fire_due_timer(struct loop *loop, uint64_t now_ns, uint64_t fence);
 void loop_run_turn_hooks(struct loop *loop);
 
 #endif

@@ -82,7 +82,7 @@ static struct task *loop_sim_pick(struct loop *base)
 bool loop_sim_step(struct loop *base)
 {
 	struct loop_sim *loop = container_of(base, struct loop_sim, base);
-	struct timer *timer;
+	struct timer *timer = loop_first_timer(base);
 
 	CHECK(base->backend == &loop_sim_backend);
 	loop_take_inbox(base);
@@ -91,13 +91,12 @@ bool loop_sim_step(struct loop *base)
 
 		task->queued = false;
 		task->run(task);
-	} else {
-		timer = loop_first_timer(base);
-		if (!timer)
-			return false;
+	} else if (timer && timer->deadline_ns != LOOP_NO_DEADLINE) {
 		if (timer->deadline_ns > loop->now_ns)
 			loop->now_ns = timer->deadline_ns;
-		CHECK(loop_fire_due_timer(base, loop->now_ns));
+		CHECK(loop_fire_due_timer(base, loop->now_ns, UINT64_MAX));
+	} else if (list_is_empty(&base->turn_hooks)) {
+		return false;
 	}
 	loop_run_turn_hooks(base);
 	loop->step_count++;

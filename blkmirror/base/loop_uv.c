@@ -73,7 +73,8 @@ static void loop_uv_woken(uv_async_t *async)
 static bool loop_uv_has_work(const struct loop *loop)
 {
 	return loop->ready.head || !list_is_empty(&loop->turn_hooks) ||
-	       atomic_load_explicit(&loop->inbox, memory_order_relaxed);
+	       atomic_load_explicit(&loop->inbox, memory_order_relaxed) ||
+	       atomic_load_explicit(&loop->stopping, memory_order_relaxed);
 }
 
 /* Look for events without sleeping for up to spin_ns; true when something came. */
@@ -114,26 +115,7 @@ static void loop_uv_wake(struct loop *base)
 
 /* ---- watches ---- */
 
-static void watch_uv_ready(uv_poll_t *poll, int status, int events)
-{
-	struct watch_uv *watch_uv = container_of(poll, struct watch_uv, poll);
-	struct watch *watch = watch_uv->watch;
-	unsigned ready = 0;
-
-	if (!watch)
-		return;
-	if (status < 0) {               /* e.g. EBADF, EPOLLERR: let the owner's read() tell */
-		watch->ready(watch, WATCH_HANGUP | watch->events);
-		return;
-	}
-	if (events & UV_READABLE)
-		ready |= WATCH_READ;
-	if (events & UV_WRITABLE)
-		ready |= WATCH_WRITE;
-	if (events & UV_DISCONNECT)
-		ready |= WATCH_HANGUP;
-	watch->ready(watch, ready);
-}
+static void watch_uv_ready(uv_poll_t *poll, int status, int events);
 
 static void watch_uv_update(struct watch *watch)
 {
@@ -150,6 +132,32 @@ static void watch_uv_update(struct watch *watch)
 		CHECK(uv_poll_start(&watch_uv->poll, events, watch_uv_ready) == 0);
 	else
 		CHECK(uv_poll_stop(&watch_uv->poll) == 0);
+}
+
+static void watch_uv_ready(uv_poll_t *poll, int status, int events)
+{
+	struct watch_uv *watch_uv = container_of(poll, struct watch_uv, poll);
+	struct watch *watch = watch_uv->watch;
+	unsigned ready = 0;
+
+	if (!watch)
+		return;
+	if (status < 0) {
+		/*
+		 * EPOLLERR: the owner's read() tells what it is.  libuv stops polling at
+		 * one; a watch is level-triggered and goes on until its owner stops it.
+		 */
+		watch_uv_update(watch);
+		watch->ready(watch, WATCH_HANGUP | watch->events);
+		return;
+	}
+	if (events & UV_READABLE)
+		ready |= WATCH_READ;
+	if (events & UV_WRITABLE)
+		ready |= WATCH_WRITE;
+	if (events & UV_DISCONNECT)
+		ready |= WATCH_HANGUP;
+	watch->ready(watch, ready);
 }
 
 static int watch_uv_start(struct loop *base, struct watch *watch)

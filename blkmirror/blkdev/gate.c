@@ -130,8 +130,8 @@ void gate_free(struct gate *gate)
 		return;
 	CHECK(gate->in_flight == 0);
 	CHECK(gate->held_count == 0);
-	CHECK(!gate->drained_task.queued);
-	CHECK(!gate->epoch_task.queued);
+	CHECK(!gate->drained);
+	CHECK(!gate->epoch_drained);
 	free(gate);
 }
 
@@ -148,19 +148,20 @@ void gate_hold(struct gate *gate)
 
 void gate_release(struct gate *gate)
 {
-	struct list waiting;
 	struct list *node;
 
 	LOOP_CHECK(gate->dev.loop);
 	CHECK(gate->holds > 0);
-	if (--gate->holds)
-		return;
-	/* In order of arrival; submit never completes from inside, so nothing joins here. */
-	list_init(&waiting);
-	list_splice(&waiting, &gate->held);
-	gate->held_count = 0;
-	while ((node = list_pop(&waiting)))
+	gate->holds--;
+	/*
+	 * In order of arrival: while some wait, newcomers queue behind them.  The device
+	 * behind may close the gate again from its submit (a trace's breakpoint does).
+	 */
+	while (!gate->holds && (node = list_first(&gate->held))) {
+		list_remove(node);
 		gate_pass(gate, list_entry(node, struct blk_req, node));
+		gate->held_count--;
+	}
 }
 
 void gate_drain(struct gate *gate, void (*drained)(struct gate *gate, void *user), void *user)
@@ -184,12 +185,16 @@ void gate_epoch_drain(struct gate *gate, void (*drained)(struct gate *gate, void
 
 void gate_epoch_drain_cancel(struct gate *gate)
 {
+	LOOP_CHECK(gate->dev.loop);
 	gate->epoch_drained = NULL;
+	loop_unpost(gate->dev.loop, &gate->epoch_task);
 }
 
 void gate_drain_cancel(struct gate *gate)
 {
+	LOOP_CHECK(gate->dev.loop);
 	gate->drained = NULL;
+	loop_unpost(gate->dev.loop, &gate->drained_task);
 }
 
 void gate_set_next(struct gate *gate, struct blk_dev *next)
