@@ -216,7 +216,7 @@ void disk_info(const struct disk *disk, struct disk_info *out)
 		.read_only = disk->read_only,
 		.moving = disk->moving,
 		.clients = atomic_load_explicit(&disk->clients, memory_order_relaxed),
-		.disk = *ds_disk_info(disk->opened),
+		.disk = disk->info,
 	};
 	snprintf(out->id, sizeof(out->id), "%s", disk->id);
 	snprintf(out->datastore, sizeof(out->datastore), "%s",
@@ -284,4 +284,8 @@ void disk_move_end(struct disk *disk, struct ds_disk *opened, struct blk_dev *de
 	*old_device = disk->device;
 	disk->opened = opened;
 	disk->device = device;
+	disk->info = *ds_disk_info(opened);
+	disk->info.identity.role = DISK_LIVE;   /* it was opened as INCOMING */
+	disk->info.identity.journal_id[0] = '\0';
+	memset(disk->info.identity.host_uuid, 0, sizeof(disk->info.identity.host_uuid));
 }

@@ -154,16 +154,16 @@ static void disk_serve_run(struct io_call *call)
 static void disk_served(struct io_call *call)
 {
 	struct disk *disk = disk_of_call(call);
-	const struct ds_disk_info *info = ds_disk_info(disk->opened);
 
 	if (disk->op.rc) {
 		disk_unlisten(disk);
 		return;
 	}
+	disk->info = *ds_disk_info(disk->opened);
 	disk->state = DISK_ATTACHED;
 	log_info("disk", "%s: attached %s:%s, %llu bytes, %s%s", disk->id,
 		 datastore_name(disk_datastore(disk)), disk_path(disk),
-		 (unsigned long long)info->size_bytes, disk_export_name(disk->export_kind),
+		 (unsigned long long)disk->info.size_bytes, disk_export_name(disk->export_kind),
 		 disk->read_only ? ", read-only" : "");
 	disk_sampler_kick(disk->service);
 	disk->op.attached(disk, NULL, disk->op.user);

@@ -71,6 +71,7 @@ struct disk {
 	struct disk_socket sock;
 	struct io_thread *thread;
 	struct ds_disk *opened;
+	struct ds_disk_info info;       /* as at open, or after the last move */
 	_Atomic uint32_t clients;
 	struct guest_ring guest;
 	struct disk_op op;

@@ -17,7 +17,8 @@
 #define BLOCK_BYTES 4096u               /* what is written at once; fit for O_DIRECT */
 #define SECTOR_BYTES 512u
 #define TEMPORARY_PREFIX "."
-#define RECORD_PATH_BYTES 4096
+#define RECORD_DIRECTORY_BYTES 4032
+#define RECORD_PATH_BYTES (RECORD_DIRECTORY_BYTES + 64)
 
 /* ---- the format ---- */
 
@@ -82,7 +83,7 @@ _Static_assert(DS_NAME_BYTES <= 72, "names fit");
 struct move_record {
 	struct move_record_info info;
 	uint64_t body_checksum;
-	char directory[RECORD_PATH_BYTES];
+	char directory[RECORD_DIRECTORY_BYTES];
 	int fd;
 	uint8_t *block;                 /* BLOCK_BYTES, aligned: the sector and zeroes */
 };
@@ -198,11 +199,11 @@ int move_record_make_id(const char *task_id, const uint8_t host_uuid[16], char o
 	return 0;
 }
 
-static int directory_name(const char *state_dir, char out[RECORD_PATH_BYTES], struct err *err)
+static int directory_name(const char *state_dir, char out[RECORD_DIRECTORY_BYTES], struct err *err)
 {
-	int length = snprintf(out, RECORD_PATH_BYTES - 64, "%s/moves", state_dir);
+	int length = snprintf(out, RECORD_DIRECTORY_BYTES, "%s/moves", state_dir);
 
-	if (length >= RECORD_PATH_BYTES - 64)
+	if (length >= RECORD_DIRECTORY_BYTES)
 		return err_set(err, ERR_STATE_DIR, -ENAMETOOLONG,
 			       "the state directory's name is too long");
 	return 0;
@@ -222,16 +223,15 @@ static int sync_directory(const char *directory)
 
 int move_record_judge(const char *state_dir, const char *id, struct err *err)
 {
-	char path[RECORD_PATH_BYTES];
-	int rc = directory_name(state_dir, path, err);
+	char directory[RECORD_DIRECTORY_BYTES], path[RECORD_PATH_BYTES];
+	int rc = directory_name(state_dir, directory, err);
 
 	if (rc)
 		return rc;
-	if (access(path, W_OK | X_OK) && (errno != ENOENT || access(state_dir, W_OK | X_OK)))
+	if (access(directory, W_OK | X_OK) && (errno != ENOENT || access(state_dir, W_OK | X_OK)))
 		return err_set(err, ERR_STATE_DIR, -errno, "cannot write in '%.180s': %s", state_dir,
 			       err_strerror(errno));
-	strcat(path, "/");
-	strcat(path, id);
+	snprintf(path, sizeof(path), "%s/%.40s", directory, id);
 	if (access(path, F_OK) == 0)
 		return err_set(err, ERR_DISK_MARKED, -EEXIST,
 			       "the record of an earlier move with the id '%s' waits for recovery",
@@ -554,7 +554,7 @@ int move_record_load(const char *state_dir, const char *id, struct move_record *
 	rc = directory_name(state_dir, record->directory, err);
 	if (rc)
 		goto free_record;
-	snprintf(path, sizeof(path), "%s/%s", record->directory, id);
+	snprintf(path, sizeof(path), "%s/%.40s", record->directory, id);
 	record->fd = open_durable(path, 0);
 	rc = record->fd < 0 ? record->fd : record_read(record, &sector_is_good);
 	if (rc == -ENOENT) {
@@ -591,7 +591,7 @@ static int compare_ids(const void *a, const void *b)
 int move_record_list(const char *state_dir, char (*ids)[MOVE_ID_BYTES], uint32_t capacity,
 		     uint32_t *count, struct err *err)
 {
-	char directory[RECORD_PATH_BYTES];
+	char directory[RECORD_DIRECTORY_BYTES];
 	struct dirent *entry;
 	uint32_t found = 0;
 	DIR *dir;

@@ -101,6 +101,7 @@ struct blk_req {
 	struct buf *data;
 	struct blk_extents *extents;    /* BLK_EXTENTS */
 	void (*done)(struct blk_req *req);
+	void *user;                     /* the submitter's, untouched by devices */
 	int result;                     /* valid once done() runs */
 
 	/* Private to the gate that a guest's request came through (gate.h). */

@@ -15,6 +15,9 @@ struct gate {
 	void (*drained)(struct gate *gate, void *user);
 	void *drained_user;
 	struct task drained_task;
+	void (*epoch_drained)(struct gate *gate, void *user);
+	void *epoch_user;
+	struct task epoch_task;
 	struct io_stats stats;
 };
 
@@ -35,6 +38,23 @@ static void gate_drained(struct task *task)
 	drained(gate, gate->drained_user);
 }
 
+static void gate_maybe_epoch_drained(struct gate *gate)
+{
+	if (gate->epoch_drained && gate->old_in_flight == 0 && !gate->epoch_task.queued)
+		loop_post(gate->dev.loop, &gate->epoch_task);
+}
+
+static void gate_epoch_drained(struct task *task)
+{
+	struct gate *gate = container_of(task, struct gate, epoch_task);
+	void (*drained)(struct gate *gate, void *user) = gate->epoch_drained;
+
+	if (!drained || gate->old_in_flight)    /* another swap came between */
+		return;
+	gate->epoch_drained = NULL;
+	drained(gate, gate->epoch_user);
+}
+
 static void gate_request_done(struct blk_req *req)
 {
 	struct gate *gate = container_of(req->gate.dev, struct gate, dev);
@@ -44,6 +64,7 @@ static void gate_request_done(struct blk_req *req)
 	if (req->gate.epoch != gate->epoch) {
 		CHECK(gate->old_in_flight > 0);
 		gate->old_in_flight--;
+		gate_maybe_epoch_drained(gate);
 	}
 	if (req->op != BLK_EXTENTS)
 		io_stats_record(&gate->stats, (int)req->op,
@@ -99,6 +120,7 @@ struct gate *gate_new(struct loop *loop, struct blk_dev *next, uint64_t size_byt
 	gate->next = next;
 	list_init(&gate->held);
 	gate->drained_task.run = gate_drained;
+	gate->epoch_task.run = gate_epoch_drained;
 	return gate;
 }
 
@@ -109,6 +131,7 @@ void gate_free(struct gate *gate)
 	CHECK(gate->in_flight == 0);
 	CHECK(gate->held_count == 0);
 	CHECK(!gate->drained);
+	CHECK(!gate->epoch_drained);
 	free(gate);
 }
 
@@ -148,6 +171,23 @@ void gate_drain(struct gate *gate, void (*drained)(struct gate *gate, void *user
 	gate->drained = drained;
 	gate->drained_user = user;
 	gate_maybe_drained(gate);
+}
+
+void gate_epoch_drain(struct gate *gate, void (*drained)(struct gate *gate, void *user),
+		      void *user)
+{
+	LOOP_CHECK(gate->dev.loop);
+	CHECK(!gate->epoch_drained);
+	gate->epoch_drained = drained;
+	gate->epoch_user = user;
+	gate_maybe_epoch_drained(gate);
+}
+
+void gate_epoch_drain_cancel(struct gate *gate)
+{
+	LOOP_CHECK(gate->dev.loop);
+	gate->epoch_drained = NULL;
+	loop_unpost(gate->dev.loop, &gate->epoch_task);
 }
 
 void gate_drain_cancel(struct gate *gate)

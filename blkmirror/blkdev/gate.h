@@ -57,6 +57,10 @@ struct blk_dev *gate_next(const struct gate *gate);
 uint64_t gate_in_flight(const struct gate *gate);
 uint64_t gate_held(const struct gate *gate);
 uint64_t gate_epoch_in_flight(const struct gate *gate);
+/* drained() runs once, from a posted task, when that count is 0.  One wait at a time per gate. */
+void gate_epoch_drain(struct gate *gate, void (*drained)(struct gate *gate, void *user),
+		      void *user);
+void gate_epoch_drain_cancel(struct gate *gate);
 
 /* What the guest felt, since the gate was made. */
 struct io_stats *gate_stats(struct gate *gate);

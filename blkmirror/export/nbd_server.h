@@ -3,17 +3,20 @@
  * nbd_server.h - a disk's NBD export: our own server, on the disk's I/O loop.
  *
  * Protocol: the NBD project's proto.md.  Fixed newstyle, structured replies,
- * base:allocation block status, multi-conn, FUA, TRIM, WRITE_ZEROES (NO_HOLE,
- * FAST_ZERO as far as they can be kept), DF, LIST, INFO, GO, EXPORT_NAME, ABORT.
+ * base:allocation block status, multi-conn, FUA, TRIM, WRITE_ZEROES (NO_HOLE),
+ * DF, LIST, INFO, GO, EXPORT_NAME, ABORT.  FAST_ZERO cannot be kept (nobody knows how
+ * fast a store zeroes), so it is not offered and answered with ENOTSUP.
  * Not offered: STARTTLS (UNIX socket only until TLS comes with TCP), old style.
  *
  * Data path: one read of a socket takes as many requests as have come; payloads
  * land in counted buffers (buf.h), are submitted without a copy and answered with
  * one writev per turn.  A client that does not read its replies is not read from;
- * memory per connection is bounded.  Everything a client sends is hostile until
+ * memory per connection is bounded: it holds at most 64 MiB of the pool's buffers, and
+ * one that stalls keeps them.  Everything a client sends is hostile until
  * checked: here a guest's request is judged, once (blkdev.h).
  *
- * TRIM is write-zeroes that may unmap (R8).
+ * TRIM is write-zeroes that may unmap (R8).  It is offered where the device can unmap;
+ * elsewhere it would make a guest's fstrim write zeroes over all its free space.
  *
  * Threading: the server and its connections live on one loop.
  */
@@ -44,12 +47,19 @@ MUST_CHECK int nbd_server_new(struct loop *loop, int listen_fd, struct blk_dev *
 /* Clients connected now. */
 uint32_t nbd_server_connections(const struct nbd_server *server);
 
+/* What clients did wrong, and connections refused for the cap, since the server was made. */
+uint64_t nbd_server_protocol_errors(const struct nbd_server *server);
+
 /*
- * Stop: accept nobody, let what is in flight complete, close the connections, then call
- * closed() from a posted task.  `keep_listening` leaves the listening socket open for a
- * successor: *listen_fd_out gives it (R-J7, holder).
+ * Stop: accept nobody, let what is in flight complete and be answered, close the
+ * connections, free the server, then call closed() from a posted task.  What a client has
+ * sent but the device has not been given is not carried out.  A client that does not take
+ * its last replies delays the end by two seconds; a device that hangs delays it as long.
+ *
+ * listen_fd_out: NULL closes the listening socket; else it stays open for a successor and
+ * is given back there, at once (R-J7: clients that connect meanwhile wait in its backlog).
  */
-void nbd_server_close(struct nbd_server *server, int *keep_listen_fd,
+void nbd_server_close(struct nbd_server *server, int *listen_fd_out,
 		      void (*closed)(void *user), void *user);
 
 #endif

@@ -6,9 +6,12 @@
  * and drives them through its state table.  It knows devices and gates, no datastores,
  * names or files: who creates and deletes those is vmotion/relocate.
  *
- *     COPY -> VERIFY -> HOLD (if asked) -> SWITCH -> DONE
- *       ^________|_________|________|        any of these -> PAUSED -> COPY
- *                                            before the commit: -> FAILED, CANCELLED
+ *     COPY -> VERIFY -> HOLD (if asked) -> SWITCH -> COMMIT -> SWITCHED -> DONE
+ *       ^________|_________|________|        any before SWITCH -> PAUSED -> COPY
+ *                                            any before COMMIT -> FAILED, CANCELLED
+ *
+ * A switch-over that cannot be made within its bounds falls back, is tried again, and in the
+ * end is held (HOLD, with ERR_MOVE_STUN): the disks stay in sync, mover_complete() tries anew.
  *
  * Verification comes before the switch-over: what fails it leaves the source
  * authoritative.  Regions written by the guest after they were verified are verified
@@ -36,7 +39,8 @@ enum mover_state {
 	MOVER_HOLD,             /* in sync and verified; waits for mover_complete() */
 	MOVER_SWITCH,           /* switch-over under way; not committed */
 	MOVER_COMMIT,           /* commit issued: no way back but its own answer (R-J3) */
-	MOVER_DONE,             /* target authoritative, the gates lead there, leftovers verified */
+	MOVER_SWITCHED,         /* target authoritative; the last regions are compared with the source */
+	MOVER_DONE,             /* target authoritative, the gates lead there, nothing left to do */
 	MOVER_PAUSED,           /* no target I/O; guest writes only dirty */
 	MOVER_FAILED,           /* source authoritative, gates lead there; see mover_error() */
 	MOVER_CANCELLED,        /* the same, by the operator's word */
@@ -52,7 +56,7 @@ struct mover_options {
 	enum mirror_mode mode;
 	uint64_t bandwidth_bytes_per_s; /* copier plus mirrored bytes (R6); MOVER_RATE_UNLIMITED */
 	uint64_t max_stun_ns;           /* 0: 100 ms: a switch-over that takes longer falls back */
-	uint64_t max_switchover_ns;     /* 0: 100 s: overall bound of the tries, then FAILED (ERR_MOVE_STUN) */
+	uint64_t max_switchover_ns;     /* 0: 100 s: overall bound of the tries, then HOLD with ERR_MOVE_STUN */
 	uint64_t leg_deadline_ns;       /* 0: 3 s (R2, M13); relocate's --target-timeout */
 	uint64_t latency_budget_ns;     /* 0: none (R13) */
 	uint64_t async_buffer_bytes;    /* 0: 16 MiB (R12) */

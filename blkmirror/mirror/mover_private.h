@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mover_private.h - what the mover's rooms share. */
+#ifndef BM_MOVER_PRIVATE_H
+#define BM_MOVER_PRIVATE_H
+
+#include <pthread.h>
+
+#include "blkmirror/mirror/copy_engine.h"
+#include "blkmirror/mirror/mirror.h"
+#include "blkmirror/mirror/mover.h"
+#include "blkmirror/mirror/pacer.h"
+#include "blkmirror/mirror/verify.h"
+
+#define MOVER_NAME_BYTES 64
+#define MOVER_PROBE_NS NS_PER_S                 /* a late target is looked at again after this */
+#define MOVER_FAULTS_MAX 8u                     /* target errors within MOVER_FAULT_SPAN_NS: pause */
+#define MOVER_FAULT_SPAN_NS (10 * NS_PER_S)
+#define MOVER_HASH_BYTES (UINT64_C(32) << 20)   /* of all disks together */
+#define MOVER_PUBLISH_NS (100 * NS_PER_MS)
+
+enum switch_step {
+	SWITCH_IDLE,
+	SWITCH_PREFLUSH,        /* under running guests, so that the last flush is short */
+	SWITCH_QUIET,           /* no job of ours in flight */
+	SWITCH_DRAIN,           /* gates held: the stun runs */
+	SWITCH_SETTLE,          /* buffered legs (async) land */
+	SWITCH_FLUSH,
+	SWITCH_COMMITTING,      /* the record has been issued (R-J3) */
+};
+
+/* One disk of the mover. */
+struct mover_part {
+	struct mover *mover;
+	char name[MOVER_NAME_BYTES];
+	struct gate *gate;
+	struct mirror *mirror;
+	struct copy_engine *engine;
+	struct verifier *verifier;
+	struct hash_store *hashes;
+	struct mirror_flush flush;
+	bool flushing;
+	uint64_t flush_from_ns;
+	bool old_requests;      /* requests from before the gate's last change are still in flight */
+};
+
+struct mover {
+	struct loop *loop;
+	struct buf_pool *pool;
+	struct mover_options options;
+	struct mover_ops ops;
+	void *user;
+	enum mover_state state;
+	struct pacer pacer;
+	struct mover_part parts[MOVER_DISKS_MAX];
+	uint32_t part_count;
+
+	struct task advance;            /* look at everything again */
+	struct task changed;
+	struct timer probe;
+	struct timer publish;
+
+	bool completing;                /* the hold is lifted */
+	bool pausing;
+	bool leaving;                   /* cancelled or failed, once the gates have drained */
+	enum mover_state leave_to;
+	bool degraded;
+	struct err error;
+	uint32_t fault_count;
+	uint64_t fault_since_ns;
+	bool verify_started;
+	uint64_t verify_total_bytes;
+
+	enum switch_step step;
+	uint32_t step_pending;          /* parts that this step waits for */
+	bool step_failed;
+	struct timer stun;              /* the bound */
+	struct timer retry;
+	uint64_t stun_from_ns;
+	uint64_t switch_from_ns;        /* the first try */
+	uint64_t stun_ns;
+	uint32_t tries;
+
+	uint64_t rate_at_ns, rate_bytes, mirror_bytes;
+	double rate, mirror_rate;
+	uint64_t copy_total_bytes;
+
+	pthread_mutex_t stats_lock;
+	struct mover_stats stats;       /* under stats_lock */
+
+	void (*freed)(void *user);
+	void *freed_user;
+	struct task free_task;
+};
+
+#define mover_for_each(part, mover) \
+	for (struct mover_part *part = (mover)->parts; part < (mover)->parts + (mover)->part_count; part++)
+
+/* ---- mover_state.c ---- */
+bool mover_may_move(enum mover_state from, enum mover_state to);
+
+/* ---- mover.c ---- */
+void mover_set_state(struct mover *mover, enum mover_state state);
+void mover_look(struct mover *mover);           /* post mover->advance */
+void mover_tell(struct mover *mover);           /* post ops->changed() */
+void mover_halt_jobs(struct mover *mover);
+void mover_run_jobs(struct mover *mover);
+bool mover_jobs_are_quiet(const struct mover *mover);
+/* Fall back to the source for good: FAILED or CANCELLED. */
+void mover_leave(struct mover *mover, enum mover_state to);
+
+/* ---- mover_part.c ---- */
+int mover_part_init(struct mover_part *part, struct mover *mover, const struct mover_disk *disk,
+		    struct err *err);
+void mover_part_release(struct mover_part *part);
+/* Lead the gate to `next`; part->old_requests until those of before are done. */
+void mover_part_swap(struct mover_part *part, struct blk_dev *next);
+bool mover_part_in_sync(const struct mover_part *part);
+
+/* ---- mover_fault.c ---- */
+void mover_target_trouble(struct mover_part *part, int error);
+void mover_source_trouble(struct mover_part *part, int error, uint64_t offset_bytes);
+void mover_mismatch(struct mover_part *part, uint64_t offset_bytes, uint64_t len_bytes);
+void mover_probe_fired(struct timer *timer);
+void mover_pause_for(struct mover *mover);
+/* Is a target write or flush of our own overdue? */
+void mover_watch_targets(struct mover *mover);
+
+/* ---- mover_switch.c ---- */
+void mover_switch_begin(struct mover *mover);
+/* Something has settled, drained or been flushed: is the step done? */
+void mover_switch_look(struct mover *mover);
+/* Before the commit: let the guests go on against the source. */
+void mover_switch_fall_back(struct mover *mover);
+void mover_stun_fired(struct timer *timer);
+void mover_retry_fired(struct timer *timer);
+
+/* ---- mover_stats.c ---- */
+void mover_publish(struct mover *mover);
+void mover_publish_fired(struct timer *timer);
+
+#endif

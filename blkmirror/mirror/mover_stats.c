@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mover_stats.c - the figures, published ten times a second for other threads. */
+#include "blkmirror/mirror/mover_private.h"
+
+static void part_stats(const struct mover_part *part, struct mover_disk_stats *out)
+{
+	struct mirror_stats mirror;
+	struct copy_stats copy;
+	struct verify_stats verify;
+
+	mirror_stats(part->mirror, &mirror);
+	copy_engine_stats(part->engine, &copy);
+	verifier_stats(part->verifier, &verify);
+	*out = (struct mover_disk_stats){
+		.size_bytes = mirror_size_bytes(part->mirror),
+		.copied_bytes = copy.copied_bytes, .zero_bytes = copy.zero_bytes,
+		.hole_bytes = copy.hole_bytes, .recopied_bytes = copy.recopied_bytes,
+		.mirrored_writes = mirror.mirrored_writes, .mirrored_bytes = mirror.mirrored_bytes,
+		.shed_bytes = mirror.shed_bytes, .suspect_bytes = mirror.suspect_bytes,
+		.dirty_bytes = dirty_bitmap_bytes(mirror_dirty(part->mirror)),
+		.verified_bytes = verify.verified_bytes,
+		.unverified_bytes = verifier_waiting_bytes(part->verifier),
+		.verify_mismatches = verify.mismatches,
+		.target_authoritative = mirror_state(part->mirror) == MIRROR_SWITCHED,
+	};
+}
+
+/* Progress of the present phase. */
+static void mover_progress(const struct mover *mover, struct mover_stats *out)
+{
+	uint64_t dirty = 0, unverified = 0, size = 0;
+
+	for (uint32_t i = 0; i < out->disk_count; i++) {
+		dirty += out->disks[i].dirty_bytes;
+		unverified += out->disks[i].unverified_bytes;
+		size += out->disks[i].size_bytes;
+	}
+	if (mover->state == MOVER_VERIFY && mover->verify_started && dirty == 0) {
+		out->total_bytes = mover->verify_total_bytes;
+		out->done_bytes = out->total_bytes - MIN(unverified, out->total_bytes);
+	} else {
+		out->total_bytes = size;
+		out->done_bytes = size - MIN(dirty, size);
+	}
+}
+
+/* Work done: what was read and judged, or written. */
+static uint64_t mover_work_bytes(const struct mover_stats *stats, uint64_t *mirrored)
+{
+	uint64_t work = 0;
+
+	*mirrored = 0;
+	for (uint32_t i = 0; i < stats->disk_count; i++) {
+		const struct mover_disk_stats *disk = &stats->disks[i];
+
+		work += disk->copied_bytes + disk->zero_bytes + disk->verified_bytes;
+		*mirrored += disk->mirrored_bytes;
+	}
+	return work;
+}
+
+/* An average that forgets in about two seconds. */
+static void mover_rates(struct mover *mover, struct mover_stats *out)
+{
+	uint64_t now_ns = loop_now_ns(mover->loop);
+	uint64_t mirrored, work = mover_work_bytes(out, &mirrored);
+	double seconds = (double)(now_ns - mover->rate_at_ns) / (double)NS_PER_S;
+	double weight;
+
+	if (seconds >= 0.05) {
+		weight = MIN(seconds / 2.0, 1.0);
+		mover->rate += weight * ((double)(work - mover->rate_bytes) / seconds - mover->rate);
+		mover->mirror_rate += weight * ((double)(mirrored - mover->mirror_bytes) / seconds -
+						mover->mirror_rate);
+		mover->rate_at_ns = now_ns;
+		mover->rate_bytes = work;
+		mover->mirror_bytes = mirrored;
+	}
+	out->rate_bytes_per_s = (uint64_t)mover->rate;
+	out->mirror_rate_bytes_per_s = (uint64_t)mover->mirror_rate;
+}
+
+void mover_publish(struct mover *mover)
+{
+	struct mover_stats *out = &mover->stats;
+
+	pthread_mutex_lock(&mover->stats_lock);
+	out->state = mover->state;
+	out->disk_count = mover->part_count;
+	for (uint32_t i = 0; i < mover->part_count; i++)
+		part_stats(&mover->parts[i], &out->disks[i]);
+	mover_progress(mover, out);
+	mover_rates(mover, out);
+	out->stun_ns = mover->stun_ns;
+	out->switchover_tries = mover->tries;
+	out->degraded = mover->degraded;
+	out->not_converging = pacer_is_shedding(&mover->pacer);
+	out->error = mover->error;
+	pthread_mutex_unlock(&mover->stats_lock);
+}
+
+void mover_publish_fired(struct timer *timer)
+{
+	struct mover *mover = container_of(timer, struct mover, publish);
+
+	mover_watch_targets(mover);
+	mover_publish(mover);
+	timer_start(timer, MOVER_PUBLISH_NS);
+}
+
+void mover_stats(const struct mover *mover, struct mover_stats *out)
+{
+	pthread_mutex_t *lock = (pthread_mutex_t *)&mover->stats_lock;
+
+	pthread_mutex_lock(lock);
+	*out = mover->stats;
+	pthread_mutex_unlock(lock);
+}
