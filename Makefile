@@ -86,6 +86,9 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libtest.a $(B)/libtools.a $(B)/libblkmirro
 	$(if $(Q),@echo "  LINK  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
+# What .incbin reads is no dependency that the compiler tells.
+$(B)/obj/tools/blkmirrord/openapi.o: tools/blkmirrord/openapi.json
+
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 

@@ -284,7 +284,7 @@ static void watch_woken(struct task_follower *follower)
 	api_stream_wake(&container_of(follower, struct watch_stream, follower)->base);
 }
 
-static void watch_start(struct api_call *call, uint64_t number, json_t *only)
+static void stream_start(struct api_call *call, uint64_t number, json_t *only)
 {
 	struct watch_stream *stream = calloc(1, sizeof(*stream));
 	struct task_table *table = api_daemon(call)->tasks;
@@ -309,7 +309,7 @@ static void watch_start(struct api_call *call, uint64_t number, json_t *only)
 static void watch_stored(struct api_call *call, json_t *task)
 {
 	if (task)
-		watch_start(call, 0, task);
+		stream_start(call, 0, task);
 	else
 		api_answer(call, 200, NULL);
 }
@@ -319,14 +319,14 @@ void api_task_watch(struct api_call *call)
 	struct user_task *task = task_table_find(api_daemon(call)->tasks, api_param(call));
 
 	if (task)
-		watch_start(call, task->number, NULL);
+		stream_start(call, task->number, NULL);
 	else
 		lookup_start(call, watch_stored);
 }
 
 void api_task_watch_all(struct api_call *call)
 {
-	watch_start(call, 0, NULL);
+	stream_start(call, 0, NULL);
 }
 
 /* ---- recover ---- */

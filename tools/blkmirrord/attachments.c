@@ -191,29 +191,30 @@ int inventory_attached(struct inventory *inventory, struct ds_entry *entry, stru
 	return 0;
 }
 
-void inventory_moved(struct inventory *inventory, const char *id, struct ds_entry *entry,
-		     const char *path)
+int inventory_moved(struct inventory *inventory, const char *id, struct ds_entry *entry,
+		    const char *path)
 {
 	struct attachment *attachment = inventory_attachment(inventory, id);
+	struct store_value values[] = { STORE_TEXT(id), STORE_TEXT(entry->name), STORE_TEXT(path) };
 	struct err err = { 0 };
+	int rc;
 
 	if (!attachment)
-		return; /* attached for the time of a move only */
+		return 0; /* attached for the time of a move only */
+	rc = store_exec_now(inventory->store,
+			    "UPDATE attachment SET datastore = ?2, path = ?3 WHERE id = ?1", values,
+			    3, &err);
+	if (rc) {
+		log_error("disk", "%s: %s", id, err.cause);
+		return rc;
+	}
 	ds_entry_get(entry);
 	if (attachment->entry)
 		ds_entry_put(attachment->entry);
 	attachment->entry = entry;
 	snprintf(attachment->datastore, sizeof(attachment->datastore), "%s", entry->name);
 	snprintf(attachment->path, sizeof(attachment->path), "%s", path);
-
-	struct store_value values[] = { STORE_TEXT(attachment->id),
-					STORE_TEXT(attachment->datastore),
-					STORE_TEXT(attachment->path) };
-
-	if (store_exec(inventory->store,
-		       "UPDATE attachment SET datastore = ?2, path = ?3 WHERE id = ?1", values, 3,
-		       NULL, NULL, &err))
-		log_error("disk", "%s: where it lies now is not stored: %s", id, err.cause);
+	return 0;
 }
 
 int inventory_forget(struct inventory *inventory, const char *id,

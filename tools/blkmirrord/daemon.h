@@ -5,7 +5,7 @@
  *   start:  state directory locked, identity read, store opened, interrupted tasks failed,
  *           datastores opened and disks attached again, then the API listens and READY is
  *           said.  What hangs for longer than RESTORE_WAIT is left behind and goes on.
- *   reload: configuration read again; log level, budgets and allowed roots change, the rest
+ *   reload: configuration read again; log level and budgets change at once, the rest
  *           at the next start.
  *   stop:   no new work, moves are cancelled back to their sources (a durable switch-over
  *           finishes), disks flushed and detached, calls answered, history written.

@@ -9,6 +9,7 @@
 #include "blkmirror/base/worker.h"
 #include "tools/blkmirrord/inventory_private.h"
 #include "tools/common/json_edge.h"
+#include "vmotion/relocate.h"
 
 #define RETRY_FIRST_NS (5 * NS_PER_S)
 #define RETRY_MAX_NS (300 * NS_PER_S)
@@ -345,7 +346,9 @@ int inventory_remove(struct inventory *inventory, const char *name, struct err *
 			return err_set(err, ERR_DS_IN_USE, -EBUSY, "disk '%s' of '%s' is attached",
 				       a->id, name);
 	/* The question for its space is our own and soon answered, unless the store hangs. */
-	if (entry->opening || entry->users > (entry->refreshing ? 1u : 0u))
+	if (entry->opening || entry->users > (entry->refreshing ? 1u : 0u) ||
+	    (entry->datastore && (relocate_uses(inventory->disks, entry->datastore) ||
+				  disk_service_uses(inventory->disks, entry->datastore))))
 		return err_set(err, ERR_DS_IN_USE, -EBUSY, "'%s' is in use", name);
 	value = STORE_TEXT(entry->name);
 	rc = store_exec(inventory->store, "DELETE FROM datastore WHERE name = ?1", &value, 1, NULL,
@@ -502,11 +505,6 @@ void inventory_check_restored(struct inventory *inventory)
 		return;
 	inventory->restoring = false;
 	inventory->restored(inventory->restored_user);
-}
-
-void inventory_set_roots(struct inventory *inventory, const char *const *allowed_roots)
-{
-	inventory->allowed_roots = allowed_roots;
 }
 
 void inventory_stop(struct inventory *inventory)

@@ -81,7 +81,6 @@ MUST_CHECK int inventory_new(const struct inventory_options *options, struct inv
  */
 MUST_CHECK int inventory_start(struct inventory *inventory,
 			       void (*restored)(void *user), void *user, struct err *err);
-void inventory_set_roots(struct inventory *inventory, const char *const *allowed_roots);
 /* Begin no new opens and attaches. */
 void inventory_stop(struct inventory *inventory);
 /* Nothing attached, nothing in use, no opening under way.  NULL is harmless. */
@@ -119,9 +118,9 @@ MUST_CHECK int inventory_attached(struct inventory *inventory, struct ds_entry *
 				  struct disk *disk,
 				  void (*stored)(int rc, const struct err *err, void *user),
 				  void *user, struct err *err);
-/* A move has changed where it lies. */
-void inventory_moved(struct inventory *inventory, const char *id, struct ds_entry *entry,
-		     const char *path);
+/* A move has changed where it lies; durable when it returns 0 (blocks for one write). */
+MUST_CHECK int inventory_moved(struct inventory *inventory, const char *id,
+			       struct ds_entry *entry, const char *path);
 MUST_CHECK int inventory_forget(struct inventory *inventory, const char *id,
 				void (*stored)(int rc, const struct err *err, void *user),
 				void *user, struct err *err);

@@ -339,3 +339,9 @@ int store_load(struct store *store, const char *sql, json_t **rows, struct err *
 		*rows = array;
 	return rc;
 }
+
+int store_exec_now(struct store *store, const char *sql, const struct store_value *values,
+		   uint32_t value_count, struct err *err)
+{
+	return run_statement(store, sql, values, value_count, NULL, err);
+}

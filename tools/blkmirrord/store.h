@@ -61,7 +61,15 @@ MUST_CHECK int store_query(struct store *store, const char *sql,
 			   void (*answered)(const json_t *rows, const struct err *err, void *user),
 			   void *user, struct err *err);
 
-/* The same at once; blocks: before the loop runs only.  *rows gives a reference. */
+/*
+ * One statement, durable when it returns.  Blocks for one write: only where somebody must not go
+ * on before it stands (relocate.h's switched()).
+ */
+MUST_CHECK int store_exec_now(struct store *store, const char *sql,
+			      const struct store_value *values, uint32_t value_count,
+			      struct err *err);
+
+/* The same as store_query() at once; blocks: before the loop runs only.  *rows gives a reference. */
 MUST_CHECK int store_load(struct store *store, const char *sql, json_t **rows, struct err *err);
 
 #endif

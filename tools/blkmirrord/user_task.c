@@ -167,6 +167,8 @@ int user_task_do(struct user_task *task, enum user_task_verb verb, struct err *e
 			       verb_names[verb], task->id, user_task_state_name(task->state));
 	if (task->state == USER_TASK_QUEUED) {
 		/* Only cancel fits, and nothing has begun. */
+		if (task->ops->dropped)
+			task->ops->dropped(task);
 		err_set(&task->error, ERR_TASK_CANCELLED, 0, "cancelled before it started");
 		user_task_move(task, USER_TASK_CANCELLED);
 		return 0;

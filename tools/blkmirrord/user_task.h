@@ -50,6 +50,8 @@ struct user_task_ops {
 	const char *type;               /* "relocate", "import" ... */
 	/* Begin; reports by user_task_move() and user_task_fail(), at once or later. */
 	void (*start)(struct user_task *task);
+	/* Cancelled before it started: let go what was held for it.  May be NULL. */
+	void (*dropped)(struct user_task *task);
 	/* 0, or -errno with *err; the outcome shows in a later move. */
 	int (*pause)(struct user_task *task, struct err *err);
 	int (*resume)(struct user_task *task, struct err *err);

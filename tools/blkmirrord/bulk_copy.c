@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copy_job.c
+ * bulk_copy.c
  *
  *   1. pump: while slots are free, look what lies ahead (extent_scout.h)
  *   2. nothing there: skip it, or zero the target
@@ -8,7 +8,7 @@
  *   4. the chunk is in: write its pieces that are not zero, one after the other
  *   5. all chunks done: flush the target, report
  */
-#include "tools/blkmirrord/copy_job.h"
+#include "tools/blkmirrord/bulk_copy.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -18,7 +18,7 @@
 #include "tools/blkmirrord/extent_scout.h"
 
 struct copy_slot {
-	struct copy_job *job;
+	struct bulk_copy *job;
 	struct blk_req req;
 	struct iovec iov;
 	struct buf *buf;
@@ -28,10 +28,10 @@ struct copy_slot {
 	bool busy;
 };
 
-struct copy_job {
-	struct copy_job_spec spec;
+struct bulk_copy {
+	struct bulk_copy_spec spec;
 	struct extent_scout scout;
-	struct copy_slot slots[COPY_JOB_DEPTH];
+	struct copy_slot slots[BULK_COPY_DEPTH];
 	struct blk_req flush;
 	struct task begin;
 	uint64_t next_bytes;            /* the first byte that no slot has taken */
@@ -42,7 +42,7 @@ struct copy_job {
 	_Atomic uint64_t copied_bytes, zero_bytes, hole_bytes;
 };
 
-static void copy_pump(struct copy_job *job);
+static void copy_pump(struct bulk_copy *job);
 
 bool bytes_are_zero(const uint8_t *bytes, size_t count)
 {
@@ -50,7 +50,7 @@ bool bytes_are_zero(const uint8_t *bytes, size_t count)
 	return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0);
 }
 
-static void copy_fail(struct copy_job *job, int result, bool source)
+static void copy_fail(struct bulk_copy *job, int result, bool source)
 {
 	if (job->result)
 		return;
@@ -62,14 +62,14 @@ static void copy_fail(struct copy_job *job, int result, bool source)
 
 static void copy_flushed(struct blk_req *req)
 {
-	struct copy_job *job = container_of(req, struct copy_job, flush);
+	struct bulk_copy *job = container_of(req, struct bulk_copy, flush);
 
 	if (req->result)
 		copy_fail(job, req->result, false);
 	job->spec.done(job, job->result, job->source_failed, job->spec.user);
 }
 
-static void copy_finish(struct copy_job *job)
+static void copy_finish(struct bulk_copy *job)
 {
 	if (job->finishing)
 		return;
@@ -112,7 +112,7 @@ static uint64_t piece_len(const struct copy_slot *slot, uint64_t at_bytes, bool 
 	uint64_t len_bytes = 0;
 
 	while (at_bytes + len_bytes < slot->len_bytes) {
-		uint64_t grain = MIN(COPY_JOB_GRAIN_BYTES, slot->len_bytes - at_bytes - len_bytes);
+		uint64_t grain = MIN(BULK_COPY_GRAIN_BYTES, slot->len_bytes - at_bytes - len_bytes);
 		bool is_zero = bytes_are_zero(slot->buf->bytes + at_bytes + len_bytes, grain);
 
 		if (len_bytes == 0)
@@ -146,7 +146,7 @@ static void slot_submit(struct copy_slot *slot, enum blk_op op)
 
 static void slot_write_next(struct copy_slot *slot)
 {
-	struct copy_job *job = slot->job;
+	struct bulk_copy *job = slot->job;
 	bool zero = false;
 
 	while (!job->result && slot->at_bytes < slot->len_bytes) {
@@ -197,15 +197,15 @@ static void slot_start_read(struct copy_slot *slot)
 
 /* ---- 1. and 2. ---- */
 
-static struct copy_slot *free_slot(struct copy_job *job)
+static struct copy_slot *free_slot(struct bulk_copy *job)
 {
-	for (uint32_t i = 0; i < COPY_JOB_DEPTH; i++)
+	for (uint32_t i = 0; i < BULK_COPY_DEPTH; i++)
 		if (!job->slots[i].busy)
 			return &job->slots[i];
 	return NULL;
 }
 
-static void slot_take(struct copy_job *job, struct copy_slot *slot, uint64_t len_bytes)
+static void slot_take(struct bulk_copy *job, struct copy_slot *slot, uint64_t len_bytes)
 {
 	slot->busy = true;
 	job->busy_count++;
@@ -218,7 +218,7 @@ static void slot_take(struct copy_job *job, struct copy_slot *slot, uint64_t len
 
 static void scout_ready(struct extent_scout *scout, int result)
 {
-	struct copy_job *job = container_of(scout, struct copy_job, scout);
+	struct bulk_copy *job = container_of(scout, struct bulk_copy, scout);
 
 	if (result)
 		copy_fail(job, result, true);
@@ -226,9 +226,9 @@ static void scout_ready(struct extent_scout *scout, int result)
 }
 
 /* One chunk: false when there is no slot for it now. */
-static bool copy_next_chunk(struct copy_job *job)
+static bool copy_next_chunk(struct bulk_copy *job)
 {
-	uint64_t len_bytes = MIN(COPY_JOB_CHUNK_BYTES, job->spec.size_bytes - job->next_bytes);
+	uint64_t len_bytes = MIN(BULK_COPY_CHUNK_BYTES, job->spec.size_bytes - job->next_bytes);
 	bool zero = extent_scout_is_zero(&job->scout, job->next_bytes, len_bytes);
 	struct copy_slot *slot;
 
@@ -250,7 +250,7 @@ static bool copy_next_chunk(struct copy_job *job)
 	return true;
 }
 
-static void copy_pump(struct copy_job *job)
+static void copy_pump(struct bulk_copy *job)
 {
 	if (atomic_load(&job->cancelled))
 		copy_fail(job, -ECANCELED, false);
@@ -266,12 +266,12 @@ static void copy_pump(struct copy_job *job)
 
 static void copy_begin(struct task *task)
 {
-	copy_pump(container_of(task, struct copy_job, begin));
+	copy_pump(container_of(task, struct bulk_copy, begin));
 }
 
-struct copy_job *copy_job_start(const struct copy_job_spec *spec)
+struct bulk_copy *bulk_copy_start(const struct bulk_copy_spec *spec)
 {
-	struct copy_job *job = calloc(1, sizeof(*job));
+	struct bulk_copy *job = calloc(1, sizeof(*job));
 
 	CHECK(spec->size_bytes <= spec->source->size_bytes);
 	CHECK(spec->size_bytes <= spec->target->size_bytes);
@@ -279,11 +279,11 @@ struct copy_job *copy_job_start(const struct copy_job_spec *spec)
 		return NULL;
 	job->spec = *spec;
 	extent_scout_init(&job->scout, spec->source, scout_ready);
-	for (uint32_t i = 0; i < COPY_JOB_DEPTH; i++) {
+	for (uint32_t i = 0; i < BULK_COPY_DEPTH; i++) {
 		job->slots[i].job = job;
-		job->slots[i].buf = buf_get(spec->pool, COPY_JOB_CHUNK_BYTES);
+		job->slots[i].buf = buf_get(spec->pool, BULK_COPY_CHUNK_BYTES);
 		if (!job->slots[i].buf) {
-			copy_job_free(job);
+			bulk_copy_free(job);
 			return NULL;
 		}
 	}
@@ -292,22 +292,22 @@ struct copy_job *copy_job_start(const struct copy_job_spec *spec)
 	return job;
 }
 
-void copy_job_free(struct copy_job *job)
+void bulk_copy_free(struct bulk_copy *job)
 {
 	if (!job)
 		return;
 	CHECK(job->busy_count == 0);
-	for (uint32_t i = 0; i < COPY_JOB_DEPTH; i++)
+	for (uint32_t i = 0; i < BULK_COPY_DEPTH; i++)
 		buf_put(job->slots[i].buf);
 	free(job);
 }
 
-void copy_job_cancel(struct copy_job *job)
+void bulk_copy_cancel(struct bulk_copy *job)
 {
 	atomic_store(&job->cancelled, true);
 }
 
-void copy_job_stats(const struct copy_job *job, struct copy_job_stats *out)
+void bulk_copy_stats(const struct bulk_copy *job, struct bulk_copy_stats *out)
 {
 	out->copied_bytes = atomic_load(&job->copied_bytes);
 	out->zero_bytes = atomic_load(&job->zero_bytes);

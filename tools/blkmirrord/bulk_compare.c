@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * compare_job.c - chunks are read in a ring and judged in order, because the hash is a stream.
+ * bulk_compare.c - chunks are read in a ring and judged in order, because the hash is a stream.
  *
  *   ring of slots:   [ k ] [ k+1 ] [ k+2 ] [ k+3 ]     chunk n sits in slot n % DEPTH
  *                      ^ next to judge        ^ last one being read
  */
-#include "tools/blkmirrord/compare_job.h"
+#include "tools/blkmirrord/bulk_compare.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -17,7 +17,7 @@
 #include "tools/blkmirrord/extent_scout.h"
 
 struct compare_side {
-	struct compare_job *job;
+	struct bulk_compare *job;
 	struct blk_dev *dev;
 	struct extent_scout scout;
 };
@@ -30,17 +30,17 @@ struct compare_leg {
 };
 
 struct compare_slot {
-	struct compare_job *job;
+	struct bulk_compare *job;
 	struct compare_leg legs[2];
 	uint64_t len_bytes;
 	uint32_t reading;
 	bool busy, zero;
 };
 
-struct compare_job {
-	struct compare_job_spec spec;
+struct bulk_compare {
+	struct bulk_compare_spec spec;
 	struct compare_side sides[2];
-	struct compare_slot slots[COMPARE_JOB_DEPTH];
+	struct compare_slot slots[BULK_COMPARE_DEPTH];
 	struct task begin;
 	XXH3_state_t *hash;
 	uint8_t *zeroes;
@@ -48,12 +48,12 @@ struct compare_job {
 	uint64_t next_bytes, judged_bytes;
 	uint32_t reading;               /* legs in flight */
 	bool finished;
-	struct compare_result result;
+	struct bulk_compare_result result;
 	atomic_bool cancelled;
 	_Atomic uint64_t done_bytes;
 };
 
-static void compare_pump(struct compare_job *job);
+static void compare_pump(struct bulk_compare *job);
 
 /* ---- judging, in order ---- */
 
@@ -68,7 +68,7 @@ static uint64_t count_differing(const uint8_t *a, const uint8_t *b, size_t count
 	return differing;
 }
 
-static void slot_judge(struct compare_job *job, struct compare_slot *slot)
+static void slot_judge(struct bulk_compare *job, struct compare_slot *slot)
 {
 	const uint8_t *first = slot->zero ? job->zeroes : slot->legs[0].buf->bytes;
 
@@ -81,11 +81,11 @@ static void slot_judge(struct compare_job *job, struct compare_slot *slot)
 	atomic_store(&job->done_bytes, job->judged_bytes);
 }
 
-static void judge_ready(struct compare_job *job)
+static void judge_ready(struct bulk_compare *job)
 {
 	for (;;) {
 		struct compare_slot *slot =
-			&job->slots[(job->judged_bytes / COMPARE_JOB_CHUNK_BYTES) % COMPARE_JOB_DEPTH];
+			&job->slots[(job->judged_bytes / BULK_COMPARE_CHUNK_BYTES) % BULK_COMPARE_DEPTH];
 
 		if (!slot->busy || slot->reading || job->result.result)
 			return;
@@ -93,7 +93,7 @@ static void judge_ready(struct compare_job *job)
 	}
 }
 
-static void compare_finish(struct compare_job *job)
+static void compare_finish(struct bulk_compare *job)
 {
 	XXH128_canonical_t canonical;
 
@@ -112,7 +112,7 @@ static void leg_read(struct blk_req *req)
 {
 	struct compare_leg *leg = container_of(req, struct compare_leg, req);
 	struct compare_slot *slot = leg->slot;
-	struct compare_job *job = slot->job;
+	struct bulk_compare *job = slot->job;
 
 	slot->reading--;
 	job->reading--;
@@ -150,7 +150,7 @@ static void scout_ready(struct extent_scout *scout, int result)
 }
 
 /* Do both sides know what lies at next_bytes?  Asks where one does not. */
-static bool scouts_know(struct compare_job *job)
+static bool scouts_know(struct bulk_compare *job)
 {
 	bool know = true;
 
@@ -167,11 +167,11 @@ static bool scouts_know(struct compare_job *job)
 	return know;
 }
 
-static void slot_start(struct compare_job *job, struct compare_slot *slot)
+static void slot_start(struct bulk_compare *job, struct compare_slot *slot)
 {
 	uint64_t offset_bytes = job->next_bytes;
 
-	slot->len_bytes = MIN(COMPARE_JOB_CHUNK_BYTES, job->common_bytes - offset_bytes);
+	slot->len_bytes = MIN(BULK_COMPARE_CHUNK_BYTES, job->common_bytes - offset_bytes);
 	slot->busy = true;
 	slot->zero = extent_scout_is_zero(&job->sides[0].scout, offset_bytes, slot->len_bytes) &&
 		     extent_scout_is_zero(&job->sides[1].scout, offset_bytes, slot->len_bytes);
@@ -180,13 +180,13 @@ static void slot_start(struct compare_job *job, struct compare_slot *slot)
 		leg_start(&slot->legs[i], job->sides[i].dev, offset_bytes, slot->len_bytes);
 }
 
-static void compare_pump(struct compare_job *job)
+static void compare_pump(struct bulk_compare *job)
 {
 	if (atomic_load(&job->cancelled) && !job->result.result)
 		job->result.result = -ECANCELED;
 	while (!job->result.result && job->next_bytes < job->common_bytes) {
 		struct compare_slot *slot =
-			&job->slots[(job->next_bytes / COMPARE_JOB_CHUNK_BYTES) % COMPARE_JOB_DEPTH];
+			&job->slots[(job->next_bytes / BULK_COMPARE_CHUNK_BYTES) % BULK_COMPARE_DEPTH];
 
 		if (slot->busy || !scouts_know(job))
 			return;
@@ -201,17 +201,17 @@ static void compare_pump(struct compare_job *job)
 
 static void compare_begin(struct task *task)
 {
-	compare_pump(container_of(task, struct compare_job, begin));
+	compare_pump(container_of(task, struct bulk_compare, begin));
 }
 
-static bool slots_init(struct compare_job *job)
+static bool slots_init(struct bulk_compare *job)
 {
-	for (uint32_t i = 0; i < COMPARE_JOB_DEPTH; i++) {
+	for (uint32_t i = 0; i < BULK_COMPARE_DEPTH; i++) {
 		job->slots[i].job = job;
 		for (int leg = 0; leg < 2; leg++) {
 			job->slots[i].legs[leg].slot = &job->slots[i];
 			job->slots[i].legs[leg].buf =
-				buf_get(job->spec.pool, COMPARE_JOB_CHUNK_BYTES);
+				buf_get(job->spec.pool, BULK_COMPARE_CHUNK_BYTES);
 			if (!job->slots[i].legs[leg].buf)
 				return false;
 		}
@@ -219,9 +219,9 @@ static bool slots_init(struct compare_job *job)
 	return true;
 }
 
-struct compare_job *compare_job_start(const struct compare_job_spec *spec)
+struct bulk_compare *bulk_compare_start(const struct bulk_compare_spec *spec)
 {
-	struct compare_job *job = calloc(1, sizeof(*job));
+	struct bulk_compare *job = calloc(1, sizeof(*job));
 	uint64_t first_bytes = spec->first->size_bytes, second_bytes = spec->second->size_bytes;
 
 	if (!job)
@@ -235,9 +235,9 @@ struct compare_job *compare_job_start(const struct compare_job_spec *spec)
 		extent_scout_init(&job->sides[i].scout, job->sides[i].dev, scout_ready);
 	}
 	job->hash = XXH3_createState();
-	job->zeroes = calloc(1, COMPARE_JOB_CHUNK_BYTES);
+	job->zeroes = calloc(1, BULK_COMPARE_CHUNK_BYTES);
 	if (!job->hash || !job->zeroes || !slots_init(job)) {
-		compare_job_free(job);
+		bulk_compare_free(job);
 		return NULL;
 	}
 	CHECK(XXH3_128bits_reset(job->hash) == XXH_OK);
@@ -246,12 +246,12 @@ struct compare_job *compare_job_start(const struct compare_job_spec *spec)
 	return job;
 }
 
-void compare_job_free(struct compare_job *job)
+void bulk_compare_free(struct bulk_compare *job)
 {
 	if (!job)
 		return;
 	CHECK(job->reading == 0);
-	for (uint32_t i = 0; i < COMPARE_JOB_DEPTH; i++)
+	for (uint32_t i = 0; i < BULK_COMPARE_DEPTH; i++)
 		for (int leg = 0; leg < 2; leg++)
 			buf_put(job->slots[i].legs[leg].buf);
 	XXH3_freeState(job->hash);
@@ -259,12 +259,12 @@ void compare_job_free(struct compare_job *job)
 	free(job);
 }
 
-void compare_job_cancel(struct compare_job *job)
+void bulk_compare_cancel(struct bulk_compare *job)
 {
 	atomic_store(&job->cancelled, true);
 }
 
-uint64_t compare_job_done_bytes(const struct compare_job *job)
+uint64_t bulk_compare_done_bytes(const struct bulk_compare *job)
 {
 	return atomic_load(&job->done_bytes);
 }
