@@ -42,7 +42,5 @@ void bulk_copy_free(struct bulk_copy *job);
 void bulk_copy_cancel(struct bulk_copy *job);                                     /* [any] */
 void bulk_copy_stats(const struct bulk_copy *job, struct bulk_copy_stats *out);   /* [any] */
 
-/* All bytes zero?  Any alignment. */
-bool bytes_are_zero(const uint8_t *bytes, size_t count);
 
 #endif
