@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blkmirror/mirror/hash_store.h"
 #include "tools/blkmirrord/extent_scout.h"
 
 struct copy_slot {
@@ -43,12 +44,6 @@ struct bulk_copy {
 };
 
 static void copy_pump(struct bulk_copy *job);
-
-bool bytes_are_zero(const uint8_t *bytes, size_t count)
-{
-	/* The first byte is zero and every byte equals the one before it. */
-	return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0);
-}
 
 static void copy_fail(struct bulk_copy *job, int result, bool source)
 {
