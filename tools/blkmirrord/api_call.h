@@ -20,7 +20,8 @@ struct api_server {
 	struct idempotency *idempotency;
 	struct list streams;
 	uint32_t call_count;
-	bool metrics_only, quiesced, running;
+	bool metrics_only, quiesced;
+	bool running, resumed;          /* inside MHD_run(); a connection was resumed */
 };
 
 struct api_call {
@@ -44,6 +45,7 @@ struct api_call {
 	struct idempotency_waiter waiter;       /* when it repeats another call */
 };
 
+void api_connection_resume(struct api_call *call);
 enum MHD_Result api_stream_queue(struct api_call *call);
 void api_streams_beat(struct api_server *server);
 void api_streams_close(struct api_server *server);

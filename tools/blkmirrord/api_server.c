@@ -34,12 +34,24 @@ static void server_run(struct api_server *server)
 
 	CHECK(!server->running);
 	server->running = true;
+	server->resumed = false;
 	MHD_run(server->mhd);
 	server->running = false;
-	if (MHD_get_timeout(server->mhd, &timeout_ms) == MHD_YES)
+	if (server->resumed)
+		timer_start(&server->timer, 0);
+	else if (MHD_get_timeout(server->mhd, &timeout_ms) == MHD_YES)
 		timer_start(&server->timer, timeout_ms * NS_PER_MS);
 	else
 		timer_stop(&server->timer);
+}
+
+/* libmicrohttpd looks at resumed connections in MHD_run() only: nothing wakes it for them. */
+void api_connection_resume(struct api_call *call)
+{
+	MHD_resume_connection(call->connection);
+	call->server->resumed = true;
+	if (!call->server->running)
+		timer_start(&call->server->timer, 0);
 }
 
 static void server_ready(struct watch *watch, unsigned events)
@@ -193,7 +205,7 @@ static void call_answered(struct api_call *call)
 	}
 	if (call->suspended) {
 		call->suspended = false;
-		MHD_resume_connection(call->connection);
+		api_connection_resume(call);
 	}
 }
 

@@ -111,7 +111,7 @@ void api_stream_wake(struct api_stream *stream)
 	if (!stream->sleeping)
 		return;
 	stream->sleeping = false;
-	MHD_resume_connection(stream->call->connection);
+	api_connection_resume(stream->call);
 }
 
 void api_streams_beat(struct api_server *server)

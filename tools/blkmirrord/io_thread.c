@@ -16,6 +16,7 @@ static void *io_thread_main(void *arg)
 	struct io_thread *thread = arg;
 
 	loop_run(thread->loop);
+	buf_pool_free(thread->pool); /* it belongs to this thread's loop */
 	return NULL;
 }
 
@@ -61,7 +62,6 @@ void io_thread_free(struct io_thread *thread)
 		return;
 	loop_stop(thread->loop);
 	pthread_join(thread->thread, NULL);
-	buf_pool_free(thread->pool);
 	loop_free(thread->loop);
 	free(thread);
 }
