@@ -368,22 +368,35 @@ int dir_rename_new(int dir_fd, const char *from, const char *to)
 	return unlinkat(dir_fd, from, 0) < 0 ? -errno : 0;
 }
 
+/*
+ * The new file takes the old one's mode and owner, as far as we may: a descriptor of QEMU's
+ * own user stays readable to it.  A daemon without the right to give files away cannot keep an owner
+ * other than itself; that is no reason to refuse the update.
+ */
+static int take_over_owner(int fd, const struct stat *old)
+{
+	if (fchown(fd, old->st_uid, old->st_gid) < 0 && errno != EPERM)
+		return -errno;
+	return fchmod(fd, old->st_mode & 0777) < 0 ? -errno : 0;
+}
+
 int dir_write_small(int dir_fd, const char *name, const char *bytes, size_t len, bool must_be_new)
 {
 	char tmp[DS_FILE_NAME_BYTES];
-	struct stat st;
-	mode_t mode = fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_mode & 0777
-									    : 0660;
+	struct stat old;
+	bool replaces = fstatat(dir_fd, name, &old, AT_SYMLINK_NOFOLLOW) == 0;
 	int fd, rc;
 
 	dir_tmp_name(name, tmp);
 	/* A stray one of an interrupted update: never complete, never anybody's. */
 	if (unlinkat(dir_fd, tmp, 0) < 0 && errno != ENOENT)
 		return -errno;
-	fd = openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	fd = openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0660);
 	if (fd < 0)
 		return -errno;
-	rc = write_whole(fd, bytes, len);
+	rc = replaces ? take_over_owner(fd, &old) : 0;
+	if (!rc)
+		rc = write_whole(fd, bytes, len);
 	close(fd);
 	if (!rc && must_be_new)
 		rc = dir_rename_new(dir_fd, tmp, name);

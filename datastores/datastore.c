@@ -379,8 +379,9 @@ int ds_disk_make_dev(struct ds_disk *disk, struct loop *io_loop, bool as_target,
 
 void ds_disk_dev_promote(struct blk_dev *dev)
 {
+	/* Turning it off always succeeds (blk_file.h). */
 	if (blk_dev_is_file(dev))
-		CHECK(blk_file_set_submit_thread(dev, false) == 0);     /* turning it off always succeeds */
+		CHECK(blk_file_set_submit_thread(dev, false) == 0);
 }
 
 int ds_disk_mark(struct ds_disk *disk, const struct disk_identity *identity, struct err *err)

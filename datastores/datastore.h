@@ -41,6 +41,11 @@ enum disk_role {
 	DISK_RETIRED,           /* the old copy, after the switch */
 };
 
+/*
+ * A disk that blkmirror did not create has none at first (uuid all zero in ds_disk_stat()).
+ * It gets one, durably, when it is first opened for writing, before a byte can be
+ * written; an open disk without DS_OPEN_READ_ONLY always has one where has_identity is set.
+ */
 struct disk_identity {
 	uint8_t uuid[16];       /* of this copy's lineage; kept over a move */
 	uint64_t generation;    /* +1 at each switch-over */
@@ -153,11 +158,12 @@ MUST_CHECK int datastore_list(struct datastore *ds, const char *dir, struct ds_f
 			      struct err *err);                                         /* [worker] */
 
 /*
- * Promise bytes to a move before it starts; refused with ERR_DS_NO_SPACE when free minus
- * promised is less.  As the target fills, the move lowers its promise.  [any]; atomic.
+ * [worker] Promise bytes to a move before it starts; refused with ERR_DS_NO_SPACE when free
+ * minus promised is less (where the capacity is known).  Asks the store for its free space,
+ * which may block; the accounting is atomic.  As the target fills, the move lowers its promise.
  */
 MUST_CHECK int datastore_reserve(struct datastore *ds, uint64_t bytes, struct err *err);
-void datastore_unreserve(struct datastore *ds, uint64_t bytes);
+void datastore_unreserve(struct datastore *ds, uint64_t bytes);         /* [any] */
 
 /* ---- disks on it ---- */
 
@@ -165,14 +171,22 @@ void datastore_unreserve(struct datastore *ds, uint64_t bytes);
 MUST_CHECK int ds_disk_create(struct datastore *ds, const char *path,
 			      const struct ds_create_spec *spec, struct err *err);
 
-/* [worker] What is there, without a lock.  ERR_DISK_UNKNOWN, ERR_DISK_BAD_DESCRIPTOR, ERR_DISK_CHAIN ... */
+/*
+ * [worker] What is there, without a lock: the provisioning of a disk that was not made here is
+ * guessed from its space.  ERR_DISK_UNKNOWN, ERR_DISK_BAD_DESCRIPTOR, ERR_DISK_BAD_FORMAT,
+ * ERR_DISK_CHAIN ...
+ */
 MUST_CHECK int ds_disk_stat(struct datastore *ds, const char *path, struct ds_disk_info *out,
 			    struct err *err);
 
 /*
  * [worker] Open and lock: one writer, or many readers.  The lock sits on the descriptor that
  * does the I/O (R-J7).  ERR_DISK_IN_USE names the holder as far as it can be known.
- * move_journal_id: with DS_OPEN_FOR_MOVE; else NULL.
+ * ERR_DISK_MARKED, ERR_DISK_RETIRED: its role forbids it without the flag (R-J4), judged under
+ * the lock.  move_journal_id: with DS_OPEN_FOR_MOVE; else NULL.
+ *
+ * info.reads_zero (R11) is true for the first writer of a disk that was created here, and for
+ * nobody after that: a restarted move must zero what it leaves out.
  */
 MUST_CHECK int ds_disk_open(struct datastore *ds, const char *path, unsigned flags,
 			    const char *move_journal_id, struct ds_disk **out, struct err *err);
@@ -193,11 +207,15 @@ MUST_CHECK int ds_disk_make_dev(struct ds_disk *disk, struct loop *io_loop, bool
  */
 void ds_disk_dev_promote(struct blk_dev *dev);
 
-/* [worker] Durable when it returns.  -ENOTSUP without *err where has_identity is false. */
+/*
+ * [worker] Durable when it returns.  -ENOTSUP without *err where has_identity is false;
+ * ERR_DISK_READ_ONLY when it is open for reading only.  After a failure the store may hold the old
+ * or the new mark.  ds_disk_info() goes on telling the identity as at open.
+ */
 MUST_CHECK int ds_disk_mark(struct ds_disk *disk, const struct disk_identity *identity,
 			    struct err *err);
 
-/* [worker] Grow only.  ERR_DISK_SHRINK, ERR_DS_NO_SPACE. */
+/* [worker] Grow only.  ERR_DISK_SHRINK, ERR_DS_NO_SPACE.  A device made before keeps its size. */
 MUST_CHECK int ds_disk_resize(struct ds_disk *disk, uint64_t size_bytes, struct err *err);
 
 /* [worker] Bytes in use in the store now (st_blocks and the like). */
@@ -209,8 +227,10 @@ void ds_disk_close(struct ds_disk *disk);
 /*
  * [worker] Delete by identity (R-J5): refused with -ESTALE, ERR_DISK_MARKED, when uuid or
  * generation at that path differ from *expected (NULL: whoever is there, for an operator's
- * delete; then it must be unlocked and LIVE or RETIRED).  Removes data, descriptor, sidecar,
- * and the folder when it is empty then.
+ * delete; then it must be LIVE or RETIRED, else -EBUSY with ERR_DISK_MARKED).  Judged and done
+ * under the writer's lock: ERR_DISK_IN_USE.  Removes data, descriptor, sidecar, and the
+ * folder when it is empty then.  What an interrupted create or delete has left of a disk is
+ * deleted in the same way; -ENOENT, ERR_DISK_UNKNOWN when nothing is there.
  */
 MUST_CHECK int ds_disk_delete(struct datastore *ds, const char *path,
 			      const struct disk_identity *expected, struct err *err);

@@ -6,72 +6,41 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
+
+#include "blkmirror/base/uuid.h"
 
 /* ---- uuids ---- */
 
-int disk_uuid_new(uint8_t uuid[16])
+static struct uuid uuid_of(const uint8_t bytes[16])
 {
-	uint8_t bytes[16];
+	struct uuid uuid;
 
-	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
-		return -EIO;
-	bytes[6] = (bytes[6] & 0x0f) | 0x40;
-	bytes[8] = (bytes[8] & 0x3f) | 0x80;
-	memcpy(uuid, bytes, sizeof(bytes));
-	return 0;
+	memcpy(uuid.bytes, bytes, sizeof(uuid.bytes));
+	return uuid;
 }
 
-bool disk_uuid_is_zero(const uint8_t uuid[16])
+bool disk_uuid_is_zero(const uint8_t bytes[16])
 {
-	static const uint8_t zero[16];
+	struct uuid uuid = uuid_of(bytes);
 
-	return memcmp(uuid, zero, sizeof(zero)) == 0;
+	return uuid_is_null(&uuid);
 }
 
-static bool uuid_dash_before(unsigned byte)
+static void format_uuid(const uint8_t bytes[16], char text[UUID_TEXT_BYTES])
 {
-	return byte == 4 || byte == 6 || byte == 8 || byte == 10;
+	struct uuid uuid = uuid_of(bytes);
+
+	uuid_format(&uuid, text);
 }
 
-void disk_uuid_format(const uint8_t uuid[16], char text[DISK_UUID_TEXT_BYTES])
+/* Not the null one. */
+static bool parse_uuid(const char *text, uint8_t bytes[16])
 {
-	char *at = text;
+	struct uuid uuid;
 
-	for (unsigned i = 0; i < 16; i++) {
-		if (uuid_dash_before(i))
-			*at++ = '-';
-		at += snprintf(at, 3, "%02x", uuid[i]);
-	}
-}
-
-static int hex_value(char c)
-{
-	if (isdigit((unsigned char)c))
-		return c - '0';
-	c = (char)tolower((unsigned char)c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool disk_uuid_parse(const char *text, uint8_t uuid[16])
-{
-	uint8_t bytes[16];
-
-	for (unsigned i = 0; i < 16; i++) {
-		int high, low;
-
-		if (uuid_dash_before(i) && *text++ != '-')
-			return false;
-		high = hex_value(text[0]);
-		low = high < 0 ? -1 : hex_value(text[1]);
-		if (low < 0)
-			return false;
-		bytes[i] = (uint8_t)(high << 4 | low);
-		text += 2;
-	}
-	if (*text || disk_uuid_is_zero(bytes))
+	if (uuid_parse(text, &uuid) || uuid_is_null(&uuid))
 		return false;
-	memcpy(uuid, bytes, sizeof(bytes));
+	memcpy(bytes, uuid.bytes, sizeof(uuid.bytes));
 	return true;
 }
 
@@ -165,7 +134,7 @@ static bool record_value_ok(struct disk_record *record, enum disk_record_key key
 
 	switch (key) {
 	case RECORD_UUID:
-		return disk_uuid_parse(value, identity->uuid);
+		return parse_uuid(value, identity->uuid);
 	case RECORD_GENERATION:
 		return generation_parse(value, &identity->generation);
 	case RECORD_ROLE:
@@ -176,7 +145,7 @@ static bool record_value_ok(struct disk_record *record, enum disk_record_key key
 		strcpy(identity->journal_id, value);
 		return true;
 	case RECORD_HOST:
-		return !*value || disk_uuid_parse(value, identity->host_uuid);
+		return !*value || parse_uuid(value, identity->host_uuid);
 	case RECORD_PROVISION:
 		return !*value || (provision_parse(value, &record->provision) &&
 				   record->provision != PROVISION_SAME);
@@ -218,7 +187,7 @@ void disk_record_value(const struct disk_record *record, enum disk_record_key ke
 	value[0] = 0;
 	switch (key) {
 	case RECORD_UUID:
-		disk_uuid_format(identity->uuid, value);
+		format_uuid(identity->uuid, value);
 		return;
 	case RECORD_GENERATION:
 		snprintf(value, DISK_RECORD_VALUE_BYTES, "%" PRIu64, identity->generation);
@@ -231,7 +200,7 @@ void disk_record_value(const struct disk_record *record, enum disk_record_key ke
 		return;
 	case RECORD_HOST:
 		if (!disk_uuid_is_zero(identity->host_uuid))
-			disk_uuid_format(identity->host_uuid, value);
+			format_uuid(identity->host_uuid, value);
 		return;
 	case RECORD_PROVISION:
 		if (record->provision != PROVISION_SAME)
@@ -269,8 +238,7 @@ int disk_record_new(struct disk_record *record, const struct disk_identity *iden
 	}
 	record->identity.generation = 1;
 	record->identity.role = DISK_LIVE;
-	if (disk_uuid_new(record->identity.uuid))
-		return err_set(err, ERR_INTERNAL, -EIO, "the kernel gives no random numbers");
+	memcpy(record->identity.uuid, uuid_random().bytes, sizeof(record->identity.uuid));
 	return 0;
 }
 
@@ -279,10 +247,10 @@ int disk_record_new(struct disk_record *record, const struct disk_identity *iden
 static int refuse_marked(const struct disk_identity *identity, const char *path, const char *verb,
 			 struct err *err)
 {
-	char host[DISK_UUID_TEXT_BYTES] = "unknown";
+	char host[UUID_TEXT_BYTES] = "unknown";
 
 	if (!disk_uuid_is_zero(identity->host_uuid))
-		disk_uuid_format(identity->host_uuid, host);
+		format_uuid(identity->host_uuid, host);
 	return err_set(err, ERR_DISK_MARKED, -EBUSY,
 		       "'%.100s' is marked %s by the relocation %s of host %s: it cannot be %s",
 		       path, disk_role_name(identity->role), identity->journal_id, host, verb);

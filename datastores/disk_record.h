@@ -13,14 +13,13 @@
  *   provision   thin, thick, eager; empty: not known
  *   fresh       1 until the disk is first opened for writing after it was created
  *
- * Pure but for disk_uuid_new(); any thread.
+ * Any thread.
  */
 #ifndef BM_DISK_RECORD_H
 #define BM_DISK_RECORD_H
 
 #include "datastores/datastore.h"
 
-#define DISK_UUID_TEXT_BYTES 37
 #define DISK_RECORD_VALUE_BYTES 40
 
 enum disk_record_key {
@@ -84,11 +83,6 @@ MUST_CHECK int disk_record_may_delete(const struct disk_record *record,
 				      const struct disk_identity *expected, const char *path,
 				      struct err *err);
 
-/* ---- uuids ---- */
-
-MUST_CHECK int disk_uuid_new(uint8_t uuid[16]);         /* random, version 4; -errno */
-void disk_uuid_format(const uint8_t uuid[16], char text[DISK_UUID_TEXT_BYTES]);
-bool disk_uuid_parse(const char *text, uint8_t uuid[16]);       /* not the zero one */
 bool disk_uuid_is_zero(const uint8_t uuid[16]);
 
 #endif

@@ -40,18 +40,22 @@ static struct dir_disk *dir_disk_of(struct ds_disk *disk)
 
 /* ---- what there is ---- */
 
-/* What the kernel asks of direct I/O on this file; 512 where it does not tell. */
-static uint32_t sector_bytes_of(int fd)
+/*
+ * What the kernel asks of direct I/O on this file, as blk_file will find; 512 where it does
+ * not tell, or where the size does not allow direct I/O.
+ */
+static uint32_t sector_bytes_of(int fd, uint64_t size_bytes)
 {
 #ifdef STATX_DIOALIGN
 	struct statx stx;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
 	    stx.stx_mask & STATX_DIOALIGN && stx.stx_dio_offset_align > 512 &&
-	    stx.stx_dio_offset_align <= 65536)
+	    stx.stx_dio_offset_align <= 4096 && size_bytes % stx.stx_dio_offset_align == 0)
 		return stx.stx_dio_offset_align;
 #else
 	(void)fd;
+	(void)size_bytes;
 #endif
 	return 512;
 }
@@ -98,9 +102,12 @@ static int look(const struct dir_place *place, int fd, struct ds_disk_info *info
 			       err_strerror(errno));
 	size_bytes = (uint64_t)st.st_size;
 	allocated_bytes = (uint64_t)st.st_blocks * 512;
-	rc = check_size(place, size_bytes, err);
-	if (!rc && place->format == DISK_FORMAT_RAW && !place->has_meta)
-		rc = disk_format_check_raw(fd, size_bytes, place->path, err);
+	/* What it is comes first: a qcow2 file's odd length would be the lesser news. */
+	rc = place->format == DISK_FORMAT_RAW && !place->has_meta
+		     ? disk_format_check_raw(fd, size_bytes, place->path, err)
+		     : 0;
+	if (!rc)
+		rc = check_size(place, size_bytes, err);
 	if (rc)
 		return rc;
 	*info = (struct ds_disk_info){
@@ -110,7 +117,7 @@ static int look(const struct dir_place *place, int fd, struct ds_disk_info *info
 				     ? record->provision
 				     : provision_guess(size_bytes, allocated_bytes),
 		.format = place->format,
-		.sector_bytes = sector_bytes_of(fd),
+		.sector_bytes = sector_bytes_of(fd, size_bytes),
 		.reads_zero = reads_zero(record, fd),
 		.has_identity = true,
 		.identity = record->identity,

@@ -345,6 +345,9 @@ int vmdk_parse(const char *bytes, size_t len, const char *name, struct vmdk *out
 						    " in place")
 			       : bad(&parse, "is larger than 20 KiB");
 	}
+	/* QEMU fills a descriptor that it has updated with zeroes up to a round length. */
+	while (len && bytes[len - 1] == 0)
+		len--;
 	memset(out, 0, sizeof(*out));
 	memcpy(out->text, bytes, len);
 	out->text_len = len;

@@ -18,8 +18,8 @@
  *
  * What is supported: one RW extent of kind FLAT (at offset 0) or VMFS whose data lie in one
  * plain file of the same folder.  Everything else is refused precisely.  The text is kept as
- * it was read and edited in place, so lines that mean nothing to us survive a rewrite, in
- * order, with their line ends.
+ * it was read (but for zeroes at its end, which QEMU leaves there) and edited in place, so
+ * lines that mean nothing to us survive a rewrite, in order, with their line ends.
  *
  * Pure; any thread.  A descriptor may come from anywhere: it is bounded (VMDK_TEXT_BYTES),
  * control characters are refused, keys that decide something may stand there only once.
