@@ -7,3 +7,34 @@ SEED ?=
 .PHONY: check-unit
 check-unit: $(UNIT_TESTS) ## unit tests (cmocka)
 	@tests/run.sh unit $(UNIT_TESTS)
+
+# ---- fuzzing: every tests/fuzz/fuzz_*.c, with clang's libFuzzer, in a build of its own ----
+
+FUZZ_SECONDS ?= 10
+FUZZ_CC ?= clang
+FUZZ_B := build/fuzz
+FUZZ_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DBM_VERSION='"$(VERSION)"' -I. -O1 -g -fno-omit-frame-pointer \
+	$(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+FUZZ_OBJS := $(patsubst %.c,$(FUZZ_B)/obj/%.o,$(LIB_SRCS) $(TOOL_SRCS) $(TESTLIB_SRCS))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(FUZZ_B)/%,$(wildcard tests/fuzz/fuzz_*.c))
+HAVE_FUZZ_CC := $(shell command -v $(FUZZ_CC))
+
+$(FUZZ_B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(Q),@echo "  FUZZ  $<")
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+		-MMD -MP -c $< -o $@
+
+$(FUZZ_B)/libfuzz.a: $(FUZZ_OBJS)
+	$(if $(Q),@echo "  AR    $@")
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(FUZZ_B)/fuzz_%: $(FUZZ_B)/obj/tests/fuzz/fuzz_%.o $(FUZZ_B)/libfuzz.a
+	$(if $(Q),@echo "  LINK  $@")
+	$(Q)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS) -lcmocka
+
+-include $(shell find $(FUZZ_B)/obj -name '*.d' 2>/dev/null)
+
+.PHONY: check-fuzz
+check-fuzz: $(if $(HAVE_FUZZ_CC),$(FUZZERS)) ## fuzzers, FUZZ_SECONDS (10) each (libFuzzer, ASan, UBSan)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(FUZZ_B) $(FUZZERS)

@@ -113,15 +113,6 @@ void nbd_conn_resume(struct nbd_conn *conn)
 
 /* ---- receiving ---- */
 
-static void conn_ended(struct nbd_conn *conn)
-{
-	/* At a boundary it is a client's plain way to go; what it asked for is still done. */
-	if (!conn->incoming && !conn->drain_bytes && conn->rx_head == conn->rx_tail)
-		nbd_conn_finish(conn);
-	else
-		nbd_conn_lost(conn, -ECONNRESET);
-}
-
 /* Where the next bytes go: the payload that is coming, then rx.  0: out of memory. */
 static int receive_into(struct nbd_conn *conn, struct iovec *iov, size_t *want_bytes)
 {
@@ -173,7 +164,7 @@ static bool conn_receive(struct nbd_conn *conn)
 		return false;
 	}
 	if (bytes == 0) {
-		conn_ended(conn);
+		nbd_conn_finish(conn);  /* half a message dies with it, what is in flight is done */
 		return false;
 	}
 	receive_account(conn, (size_t)bytes);

@@ -49,7 +49,7 @@ static void mem_dev_extents(const struct mem_dev *mem, const struct blk_req *req
 			       at;
 		uint32_t count = extents->count;
 
-		if (count && extents->runs[count - 1].status == status) {
+		if (count && extents->runs[count - 1].status == status && at % MEM_DEV_RUN_BYTES) {
 			extents->runs[count - 1].len_bytes += len;
 		} else {
 			if (count == extents->capacity)

@@ -4,7 +4,8 @@
  *
  * Requests take effect when they are submitted and complete from a posted task; while the
  * device hangs they have no effect and wait.  Allocation is kept per MEM_DEV_PAGE_BYTES, so
- * BLK_EXTENTS tells data, zeroes and holes as a thin file would.  Everything in the struct
+ * BLK_EXTENTS tells data, zeroes and holes as a thin file would, in runs that never cross
+ * a multiple of MEM_DEV_RUN_BYTES: who asks has to join them.  Everything in the struct
  * may be read on the device's loop.
  */
 #ifndef BM_TESTS_MEM_DEV_H
@@ -13,6 +14,7 @@
 #include "blkmirror/blkdev/blkdev.h"
 
 #define MEM_DEV_PAGE_BYTES 4096u
+#define MEM_DEV_RUN_BYTES (1u << 20)
 
 struct mem_dev {
 	struct blk_dev dev;

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "blkmirror/export/nbd_private.h"
 #include "tests/lib/nbd_fixture.h"
 
 /* ---- the server under test ---- */
@@ -157,6 +158,7 @@ static void look_run(void *user)
 	look->last_had_data = fixture->mem->last_had_data;
 	if (fixture->server) {
 		look->connections = nbd_server_connections(fixture->server);
+		look->spare_rx = fixture->server->spare_rx_count;
 		look->protocol_errors = nbd_server_protocol_errors(fixture->server);
 	}
 }

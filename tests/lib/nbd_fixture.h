@@ -60,6 +60,7 @@ struct look {
 	uint64_t waiting, in_flight, pool_used, protocol_errors, ops[BLK_OP_COUNT];
 	unsigned last_flags[BLK_OP_COUNT];
 	uint32_t connections;
+	uint32_t spare_rx;              /* receive buffers that no connection holds */
 	bool last_had_data;
 };
 

@@ -284,6 +284,10 @@ static void test_block_status(void **unused)
 	ask_status(&client, NBD_CMD_FLAG_REQ_ONE, 0, 32768, &answer);
 	assert_int_equal(answer.extent_count, 1);
 	expect_extent(&answer, 0, 4096, NBD_STATE_HOLE | NBD_STATE_ZERO);
+	/* What the device tells in pieces is joined. */
+	ask_status(&client, 0, 1 << 20, 16 << 20, &answer);
+	assert_int_equal(answer.extent_count, 1);
+	expect_extent(&answer, 0, 16 << 20, NBD_STATE_HOLE | NBD_STATE_ZERO);
 	/* A checkerboard has more runs than one answer holds. */
 	for (uint64_t i = 0; i < 600; i++)
 		ok(nbd_client_write(&client, (1 << 20) + i * 8192, block, 4096, 0));

@@ -205,7 +205,13 @@ static void test_oversize_options(void **unused)
 	ok(nbd_client_expect_end(&client));
 	nbd_client_close(&client);
 	client = greeted(fixture);
-	ok(nbd_client_option(&client, NBD_OPT_EXPORT_NAME, big, 5000));
+	{
+		struct nbd_option long_name = { .magic = be64_of(NBD_OPTION_MAGIC),
+						.option = be32_of(NBD_OPT_EXPORT_NAME),
+						.len = be32_of(5000) };
+
+		ok(nbd_client_send(&client, &long_name, sizeof(long_name)));
+	}
 	ok(nbd_client_expect_end(&client));
 	nbd_client_close(&client);
 	free(big);
@@ -235,9 +241,13 @@ static void test_bad_flags_and_magic_end_it(void **unused)
 	fixture_free(fixture);
 }
 
+/* Longer than an option may be. */
+static const uint8_t big_option[5000];
+
 static void test_meta_contexts(void **unused)
 {
 	struct fixture *fixture = fixture_usual();
+	struct nbd_client_answer answer;
 	struct nbd_client client = greeted(fixture);
 	struct nbd_client_reply reply;
 	static const char *const listing[] = { NULL, "base:", "base:allocation" };
@@ -268,8 +278,40 @@ static void test_meta_contexts(void **unused)
 	ok(nbd_client_contexts(&client, NBD_OPT_SET_META_CONTEXT, "d1", "base:"));
 	expect_reply(&client, NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK, &reply);
 	ok(nbd_client_go(&client, NBD_OPT_GO, "d1"));
-	assert_int_equal(nbd_client_simple(&client, NBD_CMD_BLOCK_STATUS, 0, 0, 4096), NBD_EINVAL);
+	ok(nbd_client_request(&client, NBD_CMD_BLOCK_STATUS, 0, 1, 0, 4096));
+	ok(nbd_client_answer(&client, &answer, NULL, 0));
+	assert_int_equal(answer.error, NBD_EINVAL);
 	nbd_client_close(&client);
+	fixture_free(fixture);
+}
+
+/* Also a later choice that failed: the client cannot know what an id means now. */
+static void test_failed_choice_ends_the_old(void **unused)
+{
+	static const uint8_t *const bad[] = { (const uint8_t *)"\0\0\0\7", big_option };
+	static const uint32_t bad_len[] = { 4, sizeof(big_option) };
+	struct fixture *fixture = fixture_usual();
+	struct nbd_client_answer answer;
+	struct nbd_client_reply reply;
+
+	(void)unused;
+	for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+		struct nbd_client client = greeted(fixture);
+
+		ok(nbd_client_option(&client, NBD_OPT_STRUCTURED_REPLY, NULL, 0));
+		expect_reply(&client, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, &reply);
+		ok(nbd_client_contexts(&client, NBD_OPT_SET_META_CONTEXT, "", "base:allocation"));
+		expect_reply(&client, NBD_OPT_SET_META_CONTEXT, NBD_REP_META_CONTEXT, &reply);
+		expect_reply(&client, NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK, &reply);
+		ok(nbd_client_option(&client, NBD_OPT_SET_META_CONTEXT, bad[i], bad_len[i]));
+		ok(nbd_client_reply(&client, &reply));
+		assert_true(reply.type >= NBD_REP_ERR_UNSUP);
+		ok(nbd_client_go(&client, NBD_OPT_GO, "d1"));
+		ok(nbd_client_request(&client, NBD_CMD_BLOCK_STATUS, 0, 1, 0, 4096));
+		ok(nbd_client_answer(&client, &answer, NULL, 0));
+		assert_int_equal(answer.error, NBD_EINVAL);
+		nbd_client_close(&client);
+	}
 	fixture_free(fixture);
 }
 
@@ -277,12 +319,14 @@ static void test_handshake_has_a_deadline(void **unused)
 {
 	struct fixture *fixture = fixture_new();
 	struct nbd_client silent, fast;
+	struct nbd_greeting greeting;
 
 	(void)unused;
-	fixture->options.handshake_timeout_ns = 50 * NS_PER_MS;
+	fixture->options.handshake_timeout_ns = NS_PER_S;       /* enough for a busy machine */
 	fixture_start(fixture);
 	fast = started(fixture, true);
-	silent = greeted(fixture);
+	silent = connected(fixture);
+	ok(nbd_client_receive(&silent, &greeting, sizeof(greeting)));
 	ok(nbd_client_expect_end(&silent));
 	/* The deadline was the handshake's only. */
 	ok(nbd_client_simple(&fast, NBD_CMD_FLUSH, 0, 0, 0));
@@ -343,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_oversize_options),
 		cmocka_unit_test(test_bad_flags_and_magic_end_it),
 		cmocka_unit_test(test_meta_contexts),
+		cmocka_unit_test(test_failed_choice_ends_the_old),
 		cmocka_unit_test(test_handshake_has_a_deadline),
 		cmocka_unit_test(test_connection_cap),
 		cmocka_unit_test(test_pipelined_options),

@@ -211,7 +211,7 @@ static void test_idle_holds_nothing(void **unused)
 
 	(void)unused;
 	ok(nbd_client_read(&client, 0, block, sizeof(block)));
-	wait_until(fixture, now, now.pool_used == 0);
+	wait_until(fixture, now, now.pool_used == 0 && now.spare_rx == 1);
 	nbd_client_close(&client);
 	fixture_free(fixture);
 }
