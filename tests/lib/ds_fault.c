@@ -177,7 +177,7 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset)
 	if (!is_record(fd))
 		return syscall(SYS_pwrite64, fd, bytes, count, offset);
 	nth = op_begin();
-	if (take_record_failure()) {
+	if (nth == atomic_load(&fail_at) || take_record_failure()) {
 		errno = EIO;
 		return -1;
 	}
