@@ -12,6 +12,7 @@ static void *io_thread_main(void *arg)
 
 	pthread_setname_np(pthread_self(), thread->name);
 	loop_run(thread->loop);
+	buf_pool_free(thread->pool);    /* the loop's, so here */
 	return NULL;
 }
 
@@ -70,7 +71,6 @@ void io_thread_stop(struct io_thread *thread)
 	loop_stop(thread->loop);
 	pthread_join(thread->thread, NULL);
 	CHECK(list_is_empty(&thread->serving));
-	buf_pool_free(thread->pool);
 	loop_free(thread->loop);
 	free(thread);
 }

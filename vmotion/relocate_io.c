@@ -127,6 +127,10 @@ static void commit_done(struct job *job)
 	} else {
 		commit_settled(relocation, COMMIT_ABORTED);
 		mover_committed(relocation->io.mover, -ECANCELED);
+		/* It would try again; a state directory that fails writes is not to hold a guest twice. */
+		if (mover_cancel(relocation->io.mover, NULL))
+			log_error("relocate", "%s: the mover goes on after its commit was aborted",
+				  relocation->plan.journal_id);
 	}
 }
 
@@ -309,9 +313,9 @@ static void gave_up(struct relocation *relocation, enum mover_state state)
 	bool aborted = atomic_load(&relocation->io.commit_outcome) == COMMIT_ABORTED;
 
 	mover_stats(relocation->io.mover, &relocation->stats);
-	relocation->outcome = state == MOVER_CANCELLED ? RELOCATE_CANCELLED : RELOCATE_FAILED;
-	if (state == MOVER_FAILED)
-		relocation->error = aborted ? relocation->io.commit_err : relocation->stats.error;
+	relocation->outcome = state == MOVER_CANCELLED && !aborted ? RELOCATE_CANCELLED
+								   : RELOCATE_FAILED;
+	relocation->error = aborted ? relocation->io.commit_err : relocation->stats.error;
 	relocation_run(relocation, relocate_undo_program);
 }
 
