@@ -92,7 +92,18 @@ $(B)/obj/tools/blkmirrord/openapi.o: tools/blkmirrord/openapi.json
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 
+
 include tests/tests.mk
+
+# What 'make' needs before it can find its libraries: recipes that want it to be there call
+# 'make deps' first and then make again.
+.PHONY: deps
+deps: ## install what building and testing need (Debian, Ubuntu; as root or with sudo)
+	@tools/deps.sh install
+
+.PHONY: deps-list
+deps-list: ## print the packages that 'make deps' installs
+	@tools/deps.sh list
 
 .PHONY: help
 help: ## this list

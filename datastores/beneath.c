@@ -370,8 +370,8 @@ int dir_rename_new(int dir_fd, const char *from, const char *to)
 
 /*
  * The new file takes the old one's mode and owner, as far as we may: a descriptor of QEMU's
- * own user stays readable to it.  A daemon without the right to give files away cannot keep an owner
- * other than itself; that is no reason to refuse the update.
+ * own user stays readable to it.  A daemon without the right to give files
+ * away cannot keep an owner other than itself; that is no reason to refuse the update.
  */
 static int take_over_owner(int fd, const struct stat *old)
 {

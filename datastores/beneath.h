@@ -28,8 +28,8 @@ MUST_CHECK int beneath_probe(int root_fd, struct err *err);
 MUST_CHECK int beneath_open(int root_fd, const char *path, int flags, mode_t mode);
 
 /*
- * The same, failing in words: ERR_DS_PATH_ESCAPE, ERR_DISK_UNKNOWN (no such file), ERR_DS_PERMISSION,
- * ERR_DS_READ_ONLY, ERR_DS_NO_SPACE, ERR_DS_IO.
+ * The same, failing in words: ERR_DS_PATH_ESCAPE, ERR_DISK_UNKNOWN (no such file),
+ * ERR_DS_PERMISSION, ERR_DS_READ_ONLY, ERR_DS_NO_SPACE, ERR_DS_IO.
  */
 MUST_CHECK int beneath_open_err(int root_fd, const char *path, int flags, struct err *err);
 

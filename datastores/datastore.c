@@ -193,7 +193,6 @@ int datastore_space(struct datastore *ds, struct ds_space *out, struct err *err)
 	struct ds_space space = { 0 };
 	int rc = ds->ops->space(ds, &space, err);
 
-	datastore_set_state(ds, rc ? DS_DOWN : DS_UP);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&ds->reserve_lock);

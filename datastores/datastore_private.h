@@ -88,7 +88,7 @@ struct datastore {
 void ds_disk_init(struct ds_disk *disk, const struct ds_disk_ops *ops, struct datastore *ds,
 		  const char *path);
 
-/* Logs the change, once. */
+/* For kinds, where they learn it: from a call that reached the store, or did not.  Logs changes. */
 void datastore_set_state(struct datastore *ds, enum ds_state state);
 
 /*

@@ -27,6 +27,7 @@ const char *disk_format_of_bytes(const uint8_t *head, size_t head_len, const uin
 				 size_t tail_len);
 
 /* [worker] Reads fd's both ends.  -EINVAL with ERR_DISK_BAD_FORMAT, -errno with ERR_DISK_IO. */
-MUST_CHECK int disk_format_check_raw(int fd, uint64_t size_bytes, const char *path, struct err *err);
+MUST_CHECK int disk_format_check_raw(int fd, uint64_t size_bytes, const char *path,
+				     struct err *err);
 
 #endif

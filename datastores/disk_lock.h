@@ -36,12 +36,13 @@ enum disk_lock_mode { DISK_LOCK_READ, DISK_LOCK_WRITE };
  * [worker] Lock an open plain file (a writer's fd must be open for writing).
  *
  * wait_ms 0: at once.  Else try again until it is free, at most about that long: the holder
- * that is waited for is a killed process with requests in the kernel, and nothing tells when the last
- * is done, but F_OFD_SETLKW, which knows no limit and would hold the store's worker for
+ * that is waited for is a killed process with requests in the kernel, and nothing tells when
+ * the last is done, but F_OFD_SETLKW, which knows no limit and would hold the store's worker for
  * good.  So it asks in growing intervals, 5 ms to 200 ms.  A lock of this very process is
  * not waited for: who would release it queues behind us.
  *
- * 0, -EAGAIN with ERR_DISK_IN_USE (names the holder where /proc shows it), or -errno with ERR_DS_IO.
+ * 0, -EAGAIN with ERR_DISK_IN_USE (names the holder where /proc shows it), or
+ * -errno with ERR_DS_IO.
  * On failure no lock is left.
  */
 MUST_CHECK int disk_lock_take(int fd, enum disk_lock_mode mode, unsigned wait_ms, const char *path,

@@ -115,10 +115,12 @@ static void dir_close(struct datastore *ds)
 static int dir_space(struct datastore *ds, struct ds_space *out, struct err *err)
 {
 	struct statvfs fs;
+	int rc = fstatvfs(ds_dir_of(ds)->root_fd, &fs) < 0 ? -errno : 0;
 
-	if (fstatvfs(ds_dir_of(ds)->root_fd, &fs) < 0)
-		return err_set(err, ERR_DS_IO, -errno, "cannot ask the datastore %s for its space: %s",
-			       ds->name, err_strerror(errno));
+	datastore_set_state(ds, rc ? DS_DOWN : DS_UP);
+	if (rc)
+		return err_set(err, ERR_DS_IO, rc, "cannot ask the datastore %s for its space: %s",
+			       ds->name, err_strerror(rc));
 	out->capacity_bytes = (uint64_t)fs.f_blocks * fs.f_frsize;
 	out->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
 	return 0;

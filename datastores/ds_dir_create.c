@@ -312,7 +312,7 @@ int dir_disk_delete(struct datastore *ds, const char *path, const struct disk_id
 
 /* ---- unlock ---- */
 
-/* The kernel ends a lock with its holder, so a dead one's is never left: there is nothing to break. */
+/* The kernel ends a lock with its holder: a dead one's is never left, there is nothing to break. */
 int dir_disk_unlock(struct datastore *ds, const char *path, struct err *err)
 {
 	struct dir_place place;

@@ -88,7 +88,7 @@ static int check_size(const struct dir_place *place, uint64_t file_bytes, struct
 
 /*
  * Judge the opened data file and fill *info.  The size is the file's: where it is larger than
- * the descriptor says, a resize was interrupted (see dir_disk_first_write()).
+ * the descriptor says, a resize was interrupted (see first_write()).
  */
 static int look(const struct dir_place *place, int fd, struct ds_disk_info *info, struct err *err)
 {
@@ -313,7 +313,7 @@ static int reopen_buffered(int fd)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Data first, then the descriptor: a crash in between leaves the larger file (see first_write()). */
+/* Data, then the descriptor: a crash in between leaves the larger file (see first_write()). */
 static int dir_disk_resize(struct ds_disk *base, uint64_t size_bytes, struct err *err)
 {
 	struct dir_disk *disk = dir_disk_of(base);

@@ -33,7 +33,7 @@ MUST_CHECK int ds_path_check(const char *path, bool root_ok, struct err *err);
 /* Can this one directory entry be named in a path?  Ours ('.x.blkmirror-tmp') cannot. */
 bool ds_path_part_is_valid(const char *part);
 
-/* The last part of a checked path; points into it.  *parent_len: bytes before its '/', 0 at the root. */
+/* The last part of a checked path, in it.  *parent_len: bytes before its '/', 0 at the root. */
 const char *ds_path_last(const char *path, size_t *parent_len);
 
 /* Does text end in suffix, whatever its case, with something before it? */

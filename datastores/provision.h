@@ -20,9 +20,10 @@
 MUST_CHECK int provision_check_size(uint64_t size_bytes, struct err *err);
 
 /*
- * [worker] Grow fd (open for writing, without O_DIRECT) from old_bytes to new_bytes; what lies below stays as it is.
- * provision is not SAME.  Durable when it returns.  On failure the file has its old size
- * again: -ENOSPC with ERR_DS_NO_SPACE, -EFBIG with ERR_DISK_BAD_SIZE, else ERR_DS_IO.
+ * [worker] Grow fd (open for writing, without O_DIRECT) from old_bytes to new_bytes; what
+ * lies below stays as it is.  provision is not SAME.  Durable when it returns.  On failure
+ * the file has its old size again: -ENOSPC with ERR_DS_NO_SPACE, -EFBIG with
+ * ERR_DISK_BAD_SIZE, else ERR_DS_IO.
  */
 MUST_CHECK int provision_grow(int fd, uint64_t old_bytes, uint64_t new_bytes,
 			      enum provision provision, const char *path, struct err *err);

@@ -15,7 +15,7 @@
 
 #include "blkmirror/base/check.h"
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level { LOG_LEVEL_NONE = -1, LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /* Default LOG_LEVEL_INFO.  Set before threads start, or on SIGHUP. */
 void log_set_level(enum log_level level);

@@ -217,7 +217,8 @@ char *format_duration(char text[FORMAT_BYTES], uint64_t ns)
 		small = (unsigned)(ns % NS_PER_S / (NS_PER_S / 10));
 		snprintf(text, FORMAT_BYTES, "%u.%u s", (unsigned)seconds, small);
 	} else if (hours == 0) {
-		snprintf(text, FORMAT_BYTES, "%um %us", (unsigned)minutes, (unsigned)(seconds % 60));
+		snprintf(text, FORMAT_BYTES, "%um %us", (unsigned)minutes,
+			 (unsigned)(seconds % 60));
 	} else if (hours < 24) {
 		snprintf(text, FORMAT_BYTES, "%uh %um", (unsigned)hours, (unsigned)(minutes % 60));
 	} else {

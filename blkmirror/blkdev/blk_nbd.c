@@ -220,7 +220,9 @@ static uint8_t *command_memory(struct command *command, struct progress *progres
 
 static uint32_t command_fua(const struct command *command)
 {
-	return command->req->flags & BLK_FUA && command->nbd->link->can_fua ? LIBNBD_CMD_FLAG_FUA : 0;
+	bool wanted = command->req->flags & BLK_FUA;
+
+	return wanted && command->nbd->link->can_fua ? LIBNBD_CMD_FLAG_FUA : 0;
 }
 
 static int64_t command_send_zeroes(struct command *command, uint64_t left_bytes,
@@ -231,7 +233,8 @@ static int64_t command_send_zeroes(struct command *command, uint64_t left_bytes,
 	uint32_t flags = command_fua(command);
 
 	if (nbd->zeroes) {
-		command->len_bytes = MIN(left_bytes, MIN(ZEROES_BYTES, nbd->link->max_transfer_bytes));
+		command->len_bytes = MIN(ZEROES_BYTES, nbd->link->max_transfer_bytes);
+		command->len_bytes = MIN(command->len_bytes, left_bytes);
 		return nbd_aio_pwrite(handle, nbd->zeroes, command->len_bytes,
 				      command->offset_bytes, answered, flags);
 	}
@@ -363,7 +366,8 @@ static void request_maybe_over(struct blk_nbd *nbd, struct blk_req *req)
 
 	if (progress->in_flight)
 		return;
-	if (!progress->error && progress->flush_after && progress->next_bytes == progress->end_bytes) {
+	if (!progress->error && progress->flush_after &&
+	    progress->next_bytes == progress->end_bytes) {
 		progress->flush_after = false;
 		progress->flush_now = true;
 		list_append(&nbd->waiting, &req->node);
@@ -532,7 +536,7 @@ static void blk_nbd_tell_limits(const struct blk_nbd *nbd)
 	if (nbd->dev.limits.read_only)
 		return;
 	if (!link->can_flush)
-		log_warn("nbd", "%s: the server has no flush: what it acknowledges counts as durable",
+		log_warn("nbd", "%s: the server has no flush: acknowledged counts as durable",
 			 link->name);
 	if (!link->can_zero)
 		log_info("nbd", "%s: the server cannot write zeroes by itself: they are sent",
@@ -577,8 +581,8 @@ int blk_nbd_new(struct loop *loop, struct blk_nbd_link *link,
 
 	LOOP_CHECK(loop);
 	if (link->read_only && !options->read_only)
-		return err_set(err, ERR_NBD_READ_ONLY, -EROFS, "cannot write to %s: it is read-only",
-			       link->name);
+		return err_set(err, ERR_NBD_READ_ONLY, -EROFS,
+			       "cannot write to %s: it is read-only", link->name);
 	nbd = blk_nbd_alloc(loop, link, options);
 	if (!nbd)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot use %s", link->name);

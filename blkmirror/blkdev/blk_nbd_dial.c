@@ -289,7 +289,8 @@ static int dial_unix(const struct blk_nbd_address *address, uint64_t deadline_ns
 	return 0;
 }
 
-int blk_nbd_dial(const struct blk_nbd_address *address, uint64_t deadline_ns, int *fd_out, struct err *err)
+int blk_nbd_dial(const struct blk_nbd_address *address, uint64_t deadline_ns, int *fd_out,
+		 struct err *err)
 {
 	return address->is_unix ? dial_unix(address, deadline_ns, fd_out, err)
 				: dial_tcp(address, deadline_ns, fd_out, err);

@@ -63,7 +63,8 @@ static bool translation_add(struct translation *t, uint64_t at_bytes, uint64_t e
 		if (!translation_fill(t, border_bytes, BLK_EXTENT_DATA))
 			return false;
 	}
-	return translation_fill(t, MAX(t->filled_bytes, round_down(end_bytes, block_bytes)), status);
+	end_bytes = MAX(t->filled_bytes, round_down(end_bytes, block_bytes));
+	return translation_fill(t, end_bytes, status);
 }
 
 int blk_nbd_extents_translate(const uint32_t *entries, size_t entry_count, uint64_t len_bytes,

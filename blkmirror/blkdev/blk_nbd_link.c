@@ -140,8 +140,8 @@ static int link_judge(struct blk_nbd_link *link, bool read_only, struct err *err
 	link->can_trim = nbd_can_trim(handle) > 0;
 	link->has_extents = nbd_can_meta_context(handle, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
 	if (link->read_only && !read_only)
-		return err_set(err, ERR_NBD_READ_ONLY, -EROFS, "cannot write to %s: it is read-only",
-			       link->name);
+		return err_set(err, ERR_NBD_READ_ONLY, -EROFS,
+			       "cannot write to %s: it is read-only", link->name);
 	return 0;
 }
 

@@ -30,15 +30,16 @@ struct blk_nbd_address {
 };
 
 /* -EINVAL with ERR_DS_BAD_URL or ERR_DS_SECRET_IN_URL; never repeats the URI. */
-MUST_CHECK int blk_nbd_address_parse(const char *uri, struct blk_nbd_address *out, struct err *err);
+MUST_CHECK int blk_nbd_address_parse(const char *uri, struct blk_nbd_address *out,
+				     struct err *err);
 
 /*
  * A connected, non-blocking socket, or -errno with ERR_NBD_CONNECT.  TCP sockets drop
  * what is queued when they are closed, killed or cut off (R3).  Blocks until deadline_ns
  * of blk_nbd_clock_ns() at most.
  */
-MUST_CHECK int blk_nbd_dial(const struct blk_nbd_address *address, uint64_t deadline_ns, int *fd_out,
-			struct err *err);
+MUST_CHECK int blk_nbd_dial(const struct blk_nbd_address *address, uint64_t deadline_ns,
+			    int *fd_out, struct err *err);
 
 /* For the blocking half only: it runs on a worker, where no loop's clock is at hand. */
 uint64_t blk_nbd_clock_ns(void);
@@ -48,7 +49,7 @@ int blk_nbd_poll_timeout_ms(uint64_t deadline_ns);
 
 struct blk_nbd_link {
 	struct nbd_handle *handle;
-	int fd;                         /* our own duplicate of libnbd's: libnbd closes its at will */
+	int fd;                         /* a duplicate of ours: libnbd closes its own at will */
 	bool is_tcp;
 	bool read_only, can_flush, can_fua, can_zero, can_trim, has_extents;
 	uint64_t size_bytes;
@@ -63,7 +64,7 @@ struct blk_nbd_link {
  * answer makes no sense.
  */
 MUST_CHECK int blk_nbd_extents_translate(const uint32_t *entries, size_t entry_count,
-				     uint64_t len_bytes, uint32_t block_bytes,
-				     struct blk_extents *out);
+					 uint64_t len_bytes, uint32_t block_bytes,
+					 struct blk_extents *out);
 
 #endif

@@ -121,7 +121,8 @@ static bool uri_port(const char *text, size_t length, char port[6])
 	return true;
 }
 
-static int uri_parse_tcp(const struct uri_parts *parts, struct blk_nbd_address *out, struct err *err)
+static int uri_parse_tcp(const struct uri_parts *parts, struct blk_nbd_address *out,
+			 struct err *err)
 {
 	const char *host;
 	size_t behind;
@@ -140,12 +141,13 @@ static int uri_parse_tcp(const struct uri_parts *parts, struct blk_nbd_address *
 	     !uri_port(parts->authority + behind + 1, parts->authority_length - behind - 1,
 		       out->port)))
 		return uri_refuse(err, "its port is not a number from 1 to 65535");
-	snprintf(out->shown, sizeof(out->shown), strchr(out->host, ':') ? "nbd://[%s]:%s" : "nbd://%s:%s",
-		 out->host, out->port);
+	snprintf(out->shown, sizeof(out->shown),
+		 strchr(out->host, ':') ? "nbd://[%s]:%s" : "nbd://%s:%s", out->host, out->port);
 	return 0;
 }
 
-static int uri_parse_unix(const struct uri_parts *parts, struct blk_nbd_address *out, struct err *err)
+static int uri_parse_unix(const struct uri_parts *parts, struct blk_nbd_address *out,
+			  struct err *err)
 {
 	static const char key[] = "socket=";
 	const size_t key_length = sizeof(key) - 1;
@@ -159,7 +161,7 @@ static int uri_parse_unix(const struct uri_parts *parts, struct blk_nbd_address 
 	if (!uri_decode(parts->query + key_length, parts->query_length - key_length,
 			out->socket_path, sizeof(out->socket_path)) ||
 	    out->socket_path[0] != '/')
-		return uri_refuse(err, "its socket is not an absolute path of at most 107 characters");
+		return uri_refuse(err, "its socket is no absolute path of at most 107 characters");
 	snprintf(out->shown, sizeof(out->shown), "nbd+unix:%s", out->socket_path);
 	return 0;
 }

@@ -72,7 +72,8 @@ static void delay_start(struct delay_op *op)
 	uint64_t delay_ns = options->min_ns;
 
 	if (options->max_ns > options->min_ns)
-		delay_ns += loop_random_below(delay->dev.loop, options->max_ns - options->min_ns + 1);
+		delay_ns += loop_random_below(delay->dev.loop,
+					      options->max_ns - options->min_ns + 1);
 	if (delay_ns == 0) {
 		delay_pass_unless_hung(op);
 		return;

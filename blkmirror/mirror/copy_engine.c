@@ -7,8 +7,8 @@
 #include "blkmirror/base/overflow.h"
 #include "blkmirror/mirror/copy_private.h"
 
-/* A dirty run longer than this is worth asking the source what of it is a hole. */
-#define SCAN_WORTH_BYTES (UINT64_C(4) << 20)
+/* A dirty run of so many regions is worth asking the source what of it is a hole. */
+#define SCAN_WORTH_REGIONS 4u
 
 /* ---- the ring of runs ---- */
 
@@ -101,7 +101,7 @@ static bool copy_find_more(struct copy_engine *engine)
 	if (!dirty_bitmap_find(mirror_dirty(mirror), engine->cursor_bytes, max, &offset, &len))
 		return false;
 	if (mirror_source(mirror)->limits.has_extents &&
-	    (engine->first_pass || len >= SCAN_WORTH_BYTES)) {
+	    (engine->first_pass || len >= SCAN_WORTH_REGIONS * mirror_region_bytes(mirror))) {
 		engine->cursor_bytes = offset;
 		copy_scan_start(engine, offset, len);
 	} else {
@@ -157,8 +157,11 @@ static void copy_pump(struct task *task)
 	struct copy_engine *engine = container_of(task, struct copy_engine, pump);
 	struct dirty_bitmap *dirty = mirror_dirty(engine->mirror);
 
-	if (!engine->running)
+	if (!engine->running) {
+		if (copy_is_quiet(engine))
+			engine->hooks.stopped(engine->user);
 		return;
+	}
 	copy_fill(engine);
 	/*
 	 * The end of the disk: begin again with what is dirty once more.  Only once a pump: what
@@ -176,7 +179,7 @@ static void copy_pump(struct task *task)
 
 void copy_engine_kick(struct copy_engine *engine)
 {
-	if (engine->running && !engine->pump.queued)
+	if (!engine->pump.queued)
 		loop_post(engine->loop, &engine->pump);
 }
 
@@ -235,7 +238,10 @@ void copy_engine_start(struct copy_engine *engine)
 
 void copy_engine_stop(struct copy_engine *engine)
 {
+	if (!engine->running)
+		return;
 	engine->running = false;
+	copy_engine_kick(engine);       /* tells when it has stopped */
 }
 
 bool copy_engine_is_stopped(const struct copy_engine *engine)

@@ -27,6 +27,8 @@ struct copy_engine;
 struct copy_hooks {
 	/* Nothing is dirty and no job is left: in sync.  From a posted task. */
 	void (*synced)(void *user);
+	/* Stopped, and no job is left.  From a posted task. */
+	void (*stopped)(void *user);
 	/* A job failed; its regions stay dirty.  The engine goes on unless stopped. */
 	void (*failed)(bool at_source, int error, uint64_t offset_bytes, void *user);
 	/* A region has been copied: to be verified. */

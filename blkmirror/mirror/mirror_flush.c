@@ -12,6 +12,19 @@
 
 static void mirror_flush_start(struct mirror *mirror);
 
+/*
+ * Everything written since the last good flush, what settled while this one was under way and
+ * what is in flight included: the store may have dropped it and forgotten that it did.
+ */
+static void mirror_flush_doubt(struct mirror *mirror)
+{
+	dirty_bitmap_merge(mirror->dirty, mirror->flushing);
+	dirty_bitmap_merge(mirror->dirty, mirror->unflushed);
+	mirror_legs_doubt(mirror);
+	mirror_windows_doubt(mirror);
+	mirror->hooks.dirtied(mirror->user);
+}
+
 static void mirror_flush_finish(struct mirror *mirror, int result)
 {
 	struct list done;
@@ -20,8 +33,7 @@ static void mirror_flush_finish(struct mirror *mirror, int result)
 	mirror->flush_in_flight = false;
 	if (result) {
 		log_debug("mirror", "flushing the target failed: %d", result);
-		dirty_bitmap_merge(mirror->dirty, mirror->flushing);
-		mirror->hooks.dirtied(mirror->user);
+		mirror_flush_doubt(mirror);
 	}
 	dirty_bitmap_clear_all(mirror->flushing);
 	list_init(&done);

@@ -115,6 +115,7 @@ void mirror_legs_let_go(struct mirror_op *op)
 		struct mirror_leg *leg = list_entry(node, struct mirror_leg, op_node);
 
 		leg->buffered = true;
+		leg->in_doubt = leg->in_doubt || op->primary.result;
 		op->mirror->stats.buffered_bytes += leg->req.len_bytes;
 		mirror_leg_leave_op(leg);
 	}
@@ -167,6 +168,12 @@ void mirror_legs_cut(struct mirror *mirror)
 		mirror_leg_cut(list_entry(node, struct mirror_leg, node));
 }
 
+void mirror_legs_doubt(struct mirror *mirror)
+{
+	list_for_each(node, &mirror->legs)
+		list_entry(node, struct mirror_leg, node)->in_doubt = true;
+}
+
 /* ---- settled ---- */
 
 static void mirror_leg_count(struct mirror_leg *leg, int result)
@@ -179,8 +186,8 @@ static void mirror_leg_count(struct mirror_leg *leg, int result)
 		mirror->stats.suspect_bytes -= len_bytes;
 	/* It may have reached the store in part, even when it failed. */
 	mirror_target_written(mirror, leg->req.offset_bytes, len_bytes);
-	if (result) {
-		mirror->stats.failed_legs++;
+	if (result || leg->in_doubt) {
+		mirror->stats.failed_legs += result != 0;
 		mirror_set_dirty(mirror, leg->req.offset_bytes, len_bytes);
 		mirror_windows_break(mirror, leg->req.offset_bytes, len_bytes);
 	} else {

@@ -8,6 +8,7 @@
 #define MIRROR_OPS_MAX 1024u            /* started or waiting; more wait outside */
 #define MIRROR_LEGS_MAX 4096u           /* beyond: shed */
 #define MIRROR_LEGS_PER_OP 4u           /* runs of clean parts of one write; beyond: shed */
+#define MIRROR_HOLD_DATA_NS (100 * NS_PER_MS)
 #define MIRROR_FLUSH_DELAY_NS (500 * NS_PER_MS)
 
 /* One guest write, zero or discard inside the mirror. */
@@ -41,6 +42,8 @@ struct mirror_leg {
 	bool submitted;
 	bool detached;                  /* late, or cut off by a suspend: suspect */
 	bool buffered;                  /* async: counted in buffered_bytes */
+	/* Dirty when it settles, whatever its result: the primary failed, or a flush did (R9). */
+	bool in_doubt;
 };
 
 struct mirror {
@@ -74,6 +77,11 @@ struct mirror {
 	struct timer deadline;
 
 	struct list windows;
+	/*
+	 * A dual window could not open over a write whose data the guest may still change: until
+	 * then every write's data are held, so that the next try finds them stable.
+	 */
+	uint64_t hold_data_until_ns;
 
 	struct dirty_bitmap *written;   /* on the target, ever */
 	struct dirty_bitmap *unflushed; /* settled on the target since the last flush began */
@@ -100,6 +108,7 @@ void mirror_legs_start(struct mirror_op *op);
 void mirror_legs_cut(struct mirror *mirror);
 /* Nobody waits for the op's legs any more (async, or the guest is answered). */
 void mirror_legs_let_go(struct mirror_op *op);
+void mirror_legs_doubt(struct mirror *mirror);
 void mirror_legs_release(struct mirror *mirror);
 void mirror_leg_deadline_fired(struct timer *timer);
 
@@ -108,6 +117,7 @@ void mirror_leg_deadline_fired(struct timer *timer);
 void mirror_windows_break(struct mirror *mirror, uint64_t offset_bytes, uint64_t len_bytes);
 /* Inside a dual window a target leg follows: only verify and scan windows break. */
 void mirror_windows_follow(struct mirror *mirror, uint64_t offset_bytes, uint64_t len_bytes);
+void mirror_windows_doubt(struct mirror *mirror);
 bool mirror_in_dual_window(const struct mirror *mirror, uint64_t offset_bytes);
 
 /* ---- mirror_flush.c ---- */

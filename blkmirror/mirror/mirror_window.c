@@ -84,6 +84,15 @@ void mirror_windows_follow(struct mirror *mirror, uint64_t offset_bytes, uint64_
 	}
 }
 
+void mirror_windows_doubt(struct mirror *mirror)
+{
+	list_for_each(node, &mirror->windows) {
+		struct window *window = list_entry(node, struct window, node);
+
+		window_mark(mirror, window, window->offset_bytes, window->len_bytes, true);
+	}
+}
+
 bool mirror_in_dual_window(const struct mirror *mirror, uint64_t offset_bytes)
 {
 	list_for_each(node, &mirror->windows) {
@@ -247,8 +256,10 @@ static bool window_open_dual(struct mirror *mirror, struct window *window)
 		return false;
 	range_lock_visit(&mirror->guest_lock, window->offset_bytes, end_bytes, dual_possible,
 			 &search);
-	if (!search.possible)
+	if (!search.possible) {
+		mirror->hold_data_until_ns = loop_now_ns(mirror->dev.loop) + MIRROR_HOLD_DATA_NS;
 		return false;
+	}
 	window_enter(mirror, window);
 	/* The range is ours now: the legs that join here queue behind it. */
 	range_lock_visit(&mirror->guest_lock, window->offset_bytes, end_bytes, dual_follow,

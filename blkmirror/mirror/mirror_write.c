@@ -144,6 +144,17 @@ static bool mirror_op_hold_data(struct mirror_op *op)
 	return true;
 }
 
+/* Best effort: without a buffer the dual window waits for the next try. */
+static void mirror_op_hold_for_dual(struct mirror_op *op)
+{
+	struct mirror *mirror = op->mirror;
+
+	if (loop_now_ns(mirror->dev.loop) > mirror->hold_data_until_ns)
+		mirror->hold_data_until_ns = 0;
+	else
+		(void)mirror_op_hold_data(op);
+}
+
 /* Source only, and remembered: the region is copied later. */
 static void mirror_shed(struct mirror *mirror, uint64_t offset_bytes, uint64_t len_bytes)
 {
@@ -240,6 +251,8 @@ static void mirror_op_start(struct mirror_op *op)
 		mirror_shed(mirror, guest->offset_bytes, guest->len_bytes);
 	else
 		mirror_windows_break(mirror, guest->offset_bytes, guest->len_bytes);
+	if (mirror->hold_data_until_ns && !op->data)
+		mirror_op_hold_for_dual(op);
 	/*
 	 * Legs first: they only queue or go down, nothing completes inside.  The primary's
 	 * done() may find them.

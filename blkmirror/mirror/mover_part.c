@@ -59,7 +59,7 @@ static void part_wrote(uint64_t offset_bytes, uint64_t len_bytes, void *user)
 	verifier_add(part->verifier, offset_bytes, len_bytes);
 }
 
-static void part_synced(void *user)
+static void part_look(void *user)
 {
 	struct mover_part *part = user;
 
@@ -84,13 +84,6 @@ static void part_copied(uint64_t offset_bytes, uint64_t len_bytes, void *user)
 		verifier_add(part->verifier, offset_bytes, len_bytes);
 }
 
-static void part_verified(void *user)
-{
-	struct mover_part *part = user;
-
-	mover_look(part->mover);
-}
-
 static void part_mismatch(uint64_t offset_bytes, uint64_t len_bytes, void *user)
 {
 	mover_mismatch(user, offset_bytes, len_bytes);
@@ -105,13 +98,15 @@ static const struct mirror_hooks mirror_hooks = {
 };
 
 static const struct copy_hooks copy_hooks = {
-	.synced = part_synced,
+	.synced = part_look,
+	.stopped = part_look,
 	.failed = part_copy_failed,
 	.copied = part_copied,
 };
 
 static const struct verify_hooks verify_hooks = {
-	.verified = part_verified,
+	.verified = part_look,
+	.stopped = part_look,
 	.mismatch = part_mismatch,
 	.failed = part_copy_failed,
 };

@@ -371,8 +371,11 @@ static void verifier_pump(struct task *task)
 {
 	struct verifier *verifier = container_of(task, struct verifier, pump);
 
-	if (!verifier->running)
+	if (!verifier->running) {
+		if (verifier->jobs_in_flight == 0)
+			verifier->hooks.stopped(verifier->user);
 		return;
+	}
 	while (verifier_start_one(verifier))
 		continue;
 	if (verifier->jobs_in_flight)
@@ -392,7 +395,7 @@ static void verifier_pump(struct task *task)
 
 void verifier_kick(struct verifier *verifier)
 {
-	if (verifier->running && !verifier->pump.queued)
+	if (!verifier->pump.queued)
 		loop_post(verifier->loop, &verifier->pump);
 }
 
@@ -482,7 +485,10 @@ void verifier_start(struct verifier *verifier)
 
 void verifier_stop(struct verifier *verifier)
 {
+	if (!verifier->running)
+		return;
 	verifier->running = false;
+	verifier_kick(verifier);        /* tells when it has stopped */
 }
 
 bool verifier_is_stopped(const struct verifier *verifier)

@@ -25,6 +25,8 @@ struct verifier;
 struct verify_hooks {
 	/* Nothing waits and no job is left.  From a posted task. */
 	void (*verified)(void *user);
+	/* Stopped, and no job is left.  From a posted task. */
+	void (*stopped)(void *user);
 	/* The target does not hold what was written there. */
 	void (*mismatch)(uint64_t offset_bytes, uint64_t len_bytes, void *user);
 	/* A read failed; the region waits on.  The verifier goes on unless stopped. */

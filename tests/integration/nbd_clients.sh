@@ -92,7 +92,7 @@ qemu-io -f raw -c 'write 96M 512' "$uri" >"$dir/out" 2>&1 && fail "qemu-io could
 
 fio_job() {
 	run "fio-$1" fio --name="$1" --ioengine=nbd --uri="$uri" --size=64m --verify=crc32c --verify_fatal=1 \
-		--randrepeat=0 "${@:2}"
+		--randrepeat=0 --verify_state_save=0 --aux-path="$dir" "${@:2}"
 }
 fio_job verify-4k --rw=randwrite --bs=4k --iodepth=64 --io_size=16m
 fio_job verify-mixed --rw=randwrite --bsrange=512-256k --bs_unaligned=0 --blockalign=512 --iodepth=16 --io_size=64m

@@ -34,7 +34,8 @@ void file_fixture_release(struct file_fixture *fixture)
 {
 	char command[512];
 
-	loop_free(fixture->loop);
+	if (fixture->open_count == 0)
+		loop_free(fixture->loop);
 	snprintf(command, sizeof(command), "rm -rf --one-file-system '%s'", fixture->dir);
 	assert_int_equal(system(command), 0);
 }
@@ -71,7 +72,14 @@ struct blk_dev *file_device(struct file_fixture *fixture, int fd, struct blk_fil
 	if (rc)
 		print_message("%s\n", err.cause);
 	assert_int_equal(rc, 0);
+	fixture->open_count++;
 	return dev;
+}
+
+void file_close(struct file_fixture *fixture, struct blk_dev *dev)
+{
+	blk_close(dev);
+	fixture->open_count--;
 }
 
 /* ---- single requests ---- */

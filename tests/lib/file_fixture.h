@@ -16,6 +16,7 @@ struct file_fixture {
 	struct loop *loop;
 	struct io_wait wait;
 	uint64_t seed;
+	int open_count;                 /* devices */
 };
 
 void file_fixture_init(struct file_fixture *fixture);
@@ -25,8 +26,12 @@ void file_fixture_release(struct file_fixture *fixture);
 int file_make(struct file_fixture *fixture, const char *name, uint64_t size_bytes, int flags);
 int file_open(struct file_fixture *fixture, const char *name, int flags);
 
-/* Takes fd. */
+/*
+ * Takes fd.  Devices are closed with file_close(): a failed test leaves its devices, and then
+ * the loop, which cannot be freed below them, is left too.
+ */
 struct blk_dev *file_device(struct file_fixture *fixture, int fd, struct blk_file_options options);
+void file_close(struct file_fixture *fixture, struct blk_dev *dev);
 
 /* ---- one request, waited for; the result ---- */
 

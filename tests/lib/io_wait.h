@@ -17,7 +17,7 @@
 
 #include "blkmirror/blkdev/blkdev.h"
 
-#define IO_WAIT_PATIENCE_NS (60 * NS_PER_S)
+#define IO_WAIT_PATIENCE_NS (30 * NS_PER_S)
 
 struct io_wait {
 	struct loop *loop;

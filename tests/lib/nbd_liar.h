@@ -13,7 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { LIAR_READ, LIAR_WRITE, LIAR_DISC, LIAR_FLUSH, LIAR_TRIM, LIAR_CACHE, LIAR_ZERO, LIAR_STATUS };
+enum {
+	LIAR_READ, LIAR_WRITE, LIAR_DISC, LIAR_FLUSH, LIAR_TRIM, LIAR_CACHE, LIAR_ZERO, LIAR_STATUS
+};
 
 enum {                                  /* transmission flags */
 	LIAR_HAS_FLAGS = 1,

@@ -56,7 +56,7 @@ static void torture_mode(struct file_fixture *fixture, int flags, struct blk_fil
 	struct blk_dev *dev = file_device(fixture, file_make(fixture, "disk", 16 * MIB, flags), options);
 
 	file_torture(fixture, dev, 3000);
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 static void test_direct_keeps_data(void **state)
@@ -102,7 +102,7 @@ static void test_tmpfs_keeps_data(void **state)
 		assert_int_equal(ftruncate(fd, 16 * (off_t)MIB), 0);
 		dev = file_device(fixture, fd, (struct blk_file_options){ 0 });
 		file_torture(fixture, dev, 1000);
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 }
 
@@ -121,7 +121,7 @@ static void test_thread_can_be_switched(void **state)
 		assert_int_equal(file_read(fixture, dev, 0, found, 64 * KIB), 0);
 		assert_memory_equal(found, bytes, 64 * KIB);
 	}
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 	free(found);
 }
@@ -159,7 +159,7 @@ static void test_largest_request(void **state)
 	assert_int_equal(file_read(fixture, dev, BLK_MAX_TRANSFER_BYTES, found,
 				   BLK_MAX_TRANSFER_BYTES), 0);
 	assert_memory_equal(found, bytes + 3, BLK_MAX_TRANSFER_BYTES);
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 	free(found);
 }
@@ -168,7 +168,9 @@ static void test_largest_request(void **state)
 
 static void close_in_then(struct io_op *op)
 {
-	blk_close((struct blk_dev *)(uintptr_t)op->tag);
+	struct file_fixture *fixture = container_of(op->wait, struct file_fixture, wait);
+
+	file_close(fixture, (struct blk_dev *)(uintptr_t)op->tag);
 }
 
 static void test_close_from_completion(void **state)
@@ -235,7 +237,7 @@ static void test_zeroes_keep_or_give_space(void **state)
 	}
 	assert_int_equal(file_simple(fixture, dev, BLK_DISCARD, 0, 8 * MIB, 0), 0);
 	assert_true(allocated_bytes(fixture, "disk") < MIB);
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 	free(found);
 }
@@ -257,7 +259,7 @@ static void test_zeroes_longer_than_a_step(void **state)
 		assert_int_equal(file_read(fixture, dev, places[i], found, 4096), 0);
 		assert_memory_equal(found, bytes, 4096);
 	}
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 	free(found);
 }
@@ -304,7 +306,7 @@ static void test_extents_of_sparse_file(void **state)
 	EXPECT_RUNS(fixture, dev, GIB + 60 * KIB, 8192, DATA(4096), HOLE(4096));
 	EXPECT_RUNS(fixture, dev, 0, 4096, HOLE(4096));
 	EXPECT_RUNS(fixture, dev, TIB - 4096, 4096, DATA(4096));
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 }
 
@@ -340,7 +342,7 @@ static void test_extents_stop_at_capacity(void **state)
 			told_bytes += runs[i].len_bytes;
 	}
 	assert_int_equal(told_bytes, 64 * MIB);
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 }
 
@@ -367,7 +369,7 @@ static void test_cut_file_fails_loudly(void **state)
 		/* What is not there is no hole: a copy of it must fail, not write zeroes. */
 		EXPECT_RUNS(fixture, dev, 0, 4 * MIB, DATA(MIB), HOLE(MIB), DATA(2 * MIB));
 		EXPECT_RUNS(fixture, dev, 3 * MIB, MIB, DATA(MIB));
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 	free(bytes);
 }
@@ -410,7 +412,7 @@ static void test_sizes_with_a_short_tail(void **state)
 		assert_int_equal(file_read(fixture, dev, sizes[i] - 512, found, 512), 0);
 		assert_memory_equal(found, zeroes, 512);
 		expect_whole(fixture, dev);
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 	free(bytes);
 	free(found);
@@ -462,7 +464,7 @@ static void test_limits(void **state)
 	assert_false(dev->limits.read_only);
 	assert_int_equal(dev->limits.best_transfer_bytes, MIB);
 	assert_true(dev->limits.physical_bytes >= 4096);
-	blk_close(dev);
+	file_close(fixture, dev);
 
 	options = (struct blk_file_options){ .read_only = true };
 	dev = file_device(fixture, file_open(fixture, "disk", O_RDONLY), options);
@@ -472,7 +474,7 @@ static void test_limits(void **state)
 	assert_int_equal(dev->limits.memory_align_bytes, 1);
 	assert_int_equal(dev->limits.block_bytes, 512);
 	assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 static void test_sector_from_sysfs(void **state)
@@ -501,7 +503,7 @@ static void test_loop_keeps_lock_until_close(void **state)
 	dev = file_device(fixture, fd, (struct blk_file_options){ .submit_thread = true });
 	assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
 	assert_int_equal(fcntl(other, F_OFD_SETLK, &lock), -1);
-	blk_close(dev);
+	file_close(fixture, dev);
 	lock.l_type = F_WRLCK;
 	assert_int_equal(fcntl(other, F_OFD_SETLKW, &lock), 0); /* at once, or after the 5 ms */
 	close(other);

@@ -275,7 +275,7 @@ static void test_one_submit_a_turn(void **state)
 	assert_int_equal(kernel.largest_batch, 100);
 	assert_int_equal(kernel.submit_tid, syscall(SYS_gettid));
 	assert_int_equal(kernel.flat_iocb_count, 0);    /* aligned: not copied */
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 /* R5: with a submit thread the loop's thread makes no call that can block. */
@@ -302,7 +302,7 @@ static void test_submit_thread_submits(void **state)
 	submit_reads(fixture, dev, 10);
 	expect_reads(fixture, 10);
 	assert_int_equal(kernel.submit_tid, tid);
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 static void test_depth_is_kept(void **state)
@@ -318,7 +318,7 @@ static void test_depth_is_kept(void **state)
 		expect_reads(fixture, READS_MAX);
 		assert_int_equal(kernel.in_kernel_max, 4);
 		assert_int_equal(kernel.largest_batch, 4);
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 }
 
@@ -337,7 +337,7 @@ static void test_again_with_nothing_in_flight(void **state)
 		submit_reads(fixture, dev, 16);
 		expect_reads(fixture, 16);
 		assert_int_equal(kernel.submit_count, 4);       /* no busy loop */
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 }
 
@@ -355,7 +355,7 @@ static void test_again_until_completions_come(void **state)
 		expect_reads(fixture, READS_MAX);
 		assert_in_range(kernel.submit_count, READS_MAX / 2, READS_MAX * 4);
 		kernel.room = 0;
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 }
 
@@ -380,7 +380,7 @@ static void test_one_refused_among_many(void **state)
 		assert_true(io_wait_for(&fixture->wait, 16));
 		for (uint32_t i = 0; i < 16; i++)
 			assert_int_equal(reads[i].req.result, i == 5 ? -EFBIG : 0);
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 	free(bytes);
 }
@@ -398,7 +398,7 @@ static void test_short_transfers_are_continued(void **state)
 		kernel.shorten_every = 2;
 		file_torture(fixture, dev, 1000);
 		kernel.shorten_every = 0;
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 }
 
@@ -413,7 +413,7 @@ static void test_unknown_ring_is_read_by_the_kernel(void **state)
 	file_torture(fixture, dev, 1000);
 	submit_reads(fixture, dev, READS_MAX);
 	assert_true(io_wait_for(&fixture->wait, READS_MAX));
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 /* ---- flush ---- */
@@ -428,13 +428,13 @@ static void test_every_flush_reaches_the_kernel(void **state)
 		assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
 		assert_int_equal(kernel.fdsync_iocb_count, i);
 	}
-	blk_close(dev);
+	file_close(fixture, dev);
 	dev = make_device(fixture, O_RDWR, (struct blk_file_options){ 0 });
 	for (uint32_t i = 1; i <= 3; i++) {
 		assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
 		assert_int_equal(kernel.fdatasync_count, i);
 	}
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 static void test_flush_without_aio_fdsync(void **state)
@@ -457,7 +457,7 @@ static void test_flush_without_aio_fdsync(void **state)
 		assert_int_equal(kernel.submit_count, submits);         /* learned */
 		kernel.fdatasync_errno = EIO;
 		assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), -EIO);
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 }
 
@@ -481,7 +481,7 @@ static void test_fua_is_dsync(void **state)
 	assert_int_equal(file_write(fixture, dev, 0, bytes, 8192, BLK_FUA), 0);
 	assert_int_equal(kernel.dsync_iocb_count, 4);
 	assert_int_equal(kernel.fdatasync_count, 0);
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 }
 
@@ -510,7 +510,7 @@ static void test_fua_without_dsync(void **state)
 		assert_int_equal(kernel.fdatasync_count, 2);
 		kernel.fdatasync_errno = EIO;
 		assert_int_equal(file_write(fixture, dev, 0, bytes, 4096, BLK_FUA), -EIO);
-		blk_close(dev);
+		file_close(fixture, dev);
 	}
 	free(bytes);
 	free(found);
@@ -529,7 +529,7 @@ static void test_fua_refused_for_another_reason(void **state)
 	assert_int_equal(file_write(fixture, dev, 0, bytes, 4096, BLK_FUA), 0);
 	assert_int_equal(kernel.dsync_iocb_count, 1);
 	assert_int_equal(kernel.fdatasync_count, 0);
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 }
 
@@ -546,7 +546,7 @@ static void test_buffered_fua_without_dsync(void **state)
 	assert_int_equal(kernel.fdatasync_count, 1);
 	assert_int_equal(file_write(fixture, dev, 0, bytes, 4096, BLK_FUA), 0);
 	assert_int_equal(kernel.fdatasync_count, 2);
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 }
 
@@ -576,7 +576,7 @@ static void zeroes_with(struct file_fixture *fixture, int flags, unsigned req_fl
 	}
 	assert_int_equal(file_read(fixture, dev, 0, found, 16 * MIB), 0);
 	assert_memory_equal(found, bytes, 16 * MIB);
-	blk_close(dev);
+	file_close(fixture, dev);
 	free(bytes);
 	free(found);
 }
@@ -613,7 +613,7 @@ static void test_zeroing_errors_are_told(void **state)
 	assert_int_equal(file_simple(fixture, dev, BLK_WRITE_ZEROES, 0, MIB, BLK_FUA), -EIO);
 	kernel.punch_errno = EOPNOTSUPP;
 	assert_int_equal(file_simple(fixture, dev, BLK_DISCARD, 0, MIB, 0), 0); /* a hint */
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 /* ---- extents ---- */
@@ -632,7 +632,7 @@ static void test_extents_without_seek(void **state)
 	assert_int_equal(runs[0].len_bytes, MIB);
 	kernel.seek_errno = EIO;
 	assert_int_equal(file_extents(fixture, dev, 4096, MIB, &extents), -EIO);
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
 /* ---- setting up ---- */
@@ -657,22 +657,33 @@ static void test_setup_errors(void **state)
 	kernel.setup_rc = 0;
 	dev = file_device(fixture, fd, options);        /* fd was left alone */
 	assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
-	blk_close(dev);
+	file_close(fixture, dev);
 }
 
-/* Each request alone finds the thread asleep, or about to: a lost wake-up would hang. */
+/*
+ * Each request alone finds the thread asleep, or about to: a lost wake-up would hang.  On a
+ * tmpfs a request is done before io_submit() returns, so that the next one comes just then.
+ */
 static void test_no_wake_up_is_lost(void **state)
 {
 	struct file_fixture *fixture = *state;
-	struct blk_dev *dev = make_device(fixture, DIRECT,
-					  (struct blk_file_options){ .submit_thread = true });
+	char path[] = "/dev/shm/blk_file.XXXXXX";
+	int fd = mkstemp(path);
+	uint8_t *bytes = file_pattern(4096, 1);
+	struct blk_dev *dev;
 
-	for (int i = 0; i < 5000; i++) {
-		struct io_op op = { .req = { .op = BLK_FLUSH } };
-
-		assert_int_equal(io_do(&fixture->wait, dev, &op), 0);
-	}
-	blk_close(dev);
+	assert_true(fd >= 0);
+	close(fd);
+	fd = open(path, DIRECT | O_CLOEXEC);
+	assert_int_equal(unlink(path), 0);
+	if (fd < 0)
+		fd = file_make(fixture, "disk", MIB, DIRECT);   /* tmpfs of old */
+	assert_int_equal(ftruncate(fd, MIB), 0);
+	dev = file_device(fixture, fd, (struct blk_file_options){ .submit_thread = true });
+	for (int i = 0; i < 50000; i++)
+		assert_int_equal(file_read(fixture, dev, 0, bytes, 4096), 0);
+	file_close(fixture, dev);
+	free(bytes);
 }
 
 int main(void)

@@ -205,8 +205,8 @@ static void test_frozen_store_does_not_stop_the_loop(void **state)
 	for (size_t i = 0; i < ARRAY_COUNT(ops); i++)
 		assert_true(stuck[i].in_flight);
 	/* Closing what has nothing in flight does not wait, not even for freeing a deleted file. */
-	blk_close(idle);
-	blk_close(deleted);
+	file_close(&fixture, idle);
+	file_close(&fixture, deleted);
 	ticker.count = 0;
 	while (ticker.count < 20)
 		io_wait_pass(&fixture.wait, 10 * NS_PER_MS);
@@ -222,7 +222,7 @@ static void test_frozen_store_does_not_stop_the_loop(void **state)
 		assert_int_equal(file_read(&fixture, dev, i * 64 * KIB, found, 64 * KIB), 0);
 		assert_memory_equal(found, bytes, 64 * KIB);
 	}
-	blk_close(dev);
+	file_close(&fixture, dev);
 	free(bytes);
 	free(found);
 }
@@ -264,7 +264,7 @@ static void test_full_store_says_so(void **state)
 		assert_int_equal(file_simple(&fixture, dev, BLK_WRITE_ZEROES, 0, 2 * MIB,
 					     BLK_MAY_UNMAP | BLK_FUA), 0);
 		assert_int_equal(file_write(&fixture, dev, 40 * MIB, bytes, MIB, BLK_FUA), 0);
-		blk_close(dev);
+		file_close(&fixture, dev);
 		assert_true(run("rm '%s/mnt/disk'", fixture.dir));
 	}
 	free(bytes);
@@ -318,7 +318,7 @@ static void block_device_with(unsigned sector_bytes)
 		assert_int_equal(runs[0].status, BLK_EXTENT_DATA);
 		assert_int_equal(runs[0].len_bytes, MIB);
 		assert_int_equal(file_simple(&fixture, dev, BLK_DISCARD, 0, MIB, 0), 0);
-		blk_close(dev);
+		file_close(&fixture, dev);
 	}
 }
 
@@ -354,7 +354,7 @@ static void test_flush_and_fua_reach_the_device(void **state)
 	assert_int_equal(loop_device_flushes(), before + 1);
 	assert_int_equal(file_write(&fixture, dev, 0, bytes, 4096, BLK_FUA), 0);
 	assert_true(loop_device_flushes() > before + 1);
-	blk_close(dev);
+	file_close(&fixture, dev);
 	free(bytes);
 }
 
@@ -380,7 +380,7 @@ static void test_unmap_of_block_device_gives_space_back(void **state)
 	assert_int_equal(file_read(&fixture, dev, 0, bytes, 8 * MIB), 0);
 	for (uint64_t i = 0; i < 4 * MIB; i++)
 		assert_int_equal(bytes[i], 0);
-	blk_close(dev);
+	file_close(&fixture, dev);
 	free(bytes);
 }
 
@@ -402,7 +402,7 @@ static void test_odd_disk_on_4096_store(void **state)
 			  (struct blk_file_options){ 0 });
 	assert_int_equal(dev->limits.block_bytes, 4096);
 	assert_true(dev->limits.can_block_submitter);
-	blk_close(dev);
+	file_close(&fixture, dev);
 	dev = file_device(&fixture, file_make(&fixture, "mnt/odd", MIB + 512, DIRECT),
 			  (struct blk_file_options){ .submit_thread = true });
 	assert_int_equal(dev->size_bytes, MIB + 512);
@@ -410,7 +410,7 @@ static void test_odd_disk_on_4096_store(void **state)
 	assert_int_equal(file_write(&fixture, dev, MIB, bytes, 512, BLK_FUA), 0);
 	assert_int_equal(file_read(&fixture, dev, MIB, found, 512), 0);
 	assert_memory_equal(found, bytes, 512);
-	blk_close(dev);
+	file_close(&fixture, dev);
 	free(bytes);
 	free(found);
 }

@@ -280,7 +280,8 @@ static uint64_t random_blocks(struct rig *rig, uint64_t most_bytes)
 /* Cut [bytes, bytes + len) into pieces: one, some long, or many of any odd length. */
 static void random_iov(struct rig *rig, struct guest_req *guest, uint64_t len_bytes)
 {
-	uint64_t most_bytes = (uint64_t[]){ len_bytes, 65536, 700 }[loop_random_below(rig->loop, 3)];
+	const uint64_t choices_bytes[] = { len_bytes, 65536, 700 };
+	uint64_t most_bytes = choices_bytes[loop_random_below(rig->loop, 3)];
 	uint64_t at_bytes = 0;
 	uint32_t count = 0;
 
@@ -340,7 +341,8 @@ static void guest_next(struct rig *rig, struct guest_req *guest)
 	start_bytes = guest->from_bytes + start_bytes / rig->dev->limits.block_bytes *
 						 rig->dev->limits.block_bytes;
 	shadowed = shadow + start_bytes;
-	guest->req = (struct blk_req){ .op = op, .offset_bytes = start_bytes, .len_bytes = len_bytes };
+	guest->req = (struct blk_req){ .op = op, .offset_bytes = start_bytes,
+				       .len_bytes = len_bytes };
 	guest->check = check_written;
 	if (loop_random_below(rig->loop, 4) == 0 && (op == BLK_WRITE || op == BLK_WRITE_ZEROES))
 		guest->req.flags |= BLK_FUA;
@@ -493,8 +495,8 @@ static void test_sparse_qcow2(void **state)
 	assert_int_equal(guest_run(rig, &guest, BLK_WRITE, 0, 4 * MIB, 128 << 10), 0);
 	assert_int_equal(guest_run(rig, &guest, BLK_WRITE_ZEROES, 0, 4 * MIB, 128 << 10), 0);
 	assert_int_equal(guest_run(rig, &guest, BLK_WRITE, 0, 6 * MIB, 128 << 10), 0);
-	assert_int_equal(guest_run(rig, &guest, BLK_WRITE_ZEROES, BLK_MAY_UNMAP, 6 * MIB, 128 << 10),
-			 0);
+	assert_int_equal(guest_run(rig, &guest, BLK_WRITE_ZEROES, BLK_MAY_UNMAP, 6 * MIB,
+				   128 << 10), 0);
 	while (at < DISK_BYTES) {               /* answers may stop early: ask on */
 		assert_int_equal(guest_run(rig, &guest, BLK_EXTENTS, 0, at, DISK_BYTES - at), 0);
 		for (uint32_t i = 0; i < guest.extents.count; i++) {

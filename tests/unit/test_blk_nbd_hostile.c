@@ -588,6 +588,49 @@ static void test_hang_up_and_garbage(void **state)
 	assert_true(blk_nbd_is_dead(rig->dev));
 }
 
+/* Thirty-two of its commands are under way and hundreds yet to come. */
+static bool hang_up_at_the_40th(struct liar *liar, const struct liar_command *command)
+{
+	if (liar->commands < 20)
+		liar_reply(liar, command->cookie, 0, NULL, 0);
+	return liar->commands < 40;
+}
+
+static void test_a_long_request_dies_once(void **state)
+{
+	struct rig *rig = *state;
+	struct guest_req big, small;
+
+	rig->liar.block_min = 512;
+	rig->liar.block_preferred = 4096;
+	rig->liar.block_max = 4096;
+	rig->liar.size_bytes = 4 * MIB;
+	rig->liar.on_command = hang_up_at_the_40th;
+	rig_open(rig);
+	guest_submit(rig, &big, BLK_WRITE, 0, 0, 4 * MIB);
+	guest_submit(rig, &small, BLK_FLUSH, 0, 0, 0);
+	rig_await(rig, 2);
+	assert_int_equal(big.req.result, -EIO);
+	assert_int_equal(guest_run(rig, &small, BLK_WRITE, 0, 0, 512), -EIO);
+}
+
+/* The connection is gone, the loop does not know yet: the send fails inside submit. */
+static void test_death_inside_submit(void **state)
+{
+	struct rig *rig = *state;
+	struct guest_req guests[3];
+
+	rig_open(rig);
+	shutdown(rig->liar.fd, SHUT_RDWR);
+	for (unsigned i = 0; i < 3; i++)
+		guest_submit(rig, &guests[i], BLK_WRITE, 0, 0, 512);
+	assert_int_equal(rig->done_count, 0);
+	assert_true(blk_nbd_is_dead(rig->dev));
+	rig_await(rig, 3);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(guests[i].req.result, -EIO);
+}
+
 static bool wrong_cookie(struct liar *liar, const struct liar_command *command)
 {
 	liar_reply(liar, ~command->cookie, 0, NULL, 0);
@@ -779,8 +822,8 @@ static void test_bad_uris(void **state)
 		"nbd+vsock://1", "http://host", "/dev/sda", "nbd://ho st", "nbd://host:",
 		"nbd://host:0", "nbd://host:65536", "nbd://host:999999", "nbd://host:1x",
 		"nbd://host:-1", "nbd://[::1", "nbd://[]", "nbd://[::1]x", "nbd://host?tls=1",
-		"nbd://host/x?", "nbd://host/x#y", "nbd://host/%", "nbd://host/%0", "nbd://host/%zz",
-		"nbd://host/%00", "nbd://host/%0a", "nbd://host/\n", "nbd+unix:///x",
+		"nbd://host/x?", "nbd://host/x#y", "nbd://host/%", "nbd://host/%0",
+		"nbd://host/%zz", "nbd://host/%00", "nbd://host/%0a", "nbd://host/\n", "nbd+unix:///x",
 		"nbd+unix:///x?socket=", "nbd+unix:///x?socket=rel", "nbd+unix://host/x?socket=/a",
 		"nbd+unix:///x?socket=/a&tls=1", "nbd+unix:///x?tls-psk-file=/a&socket=/b",
 		"nbd+unix:///x?socket=/a%00b", "nbd+unix:///x?Socket=/a",
@@ -839,6 +882,8 @@ int main(void)
 		CASE(test_commands_are_bounded_and_die_together),
 		CASE(test_requests_take_turns),
 		CASE(test_hang_up_and_garbage),
+		CASE(test_a_long_request_dies_once),
+		CASE(test_death_inside_submit),
 		CASE(test_answer_to_nobody),
 		CASE(test_close_from_the_last_answer),
 		CASE(test_extents),

@@ -229,7 +229,7 @@ static void test_swap_and_epochs(void **state)
 	guest_submit(rig, 2, BLK_WRITE);
 	assert_int_equal(next->carried_out, 1);
 	assert_int_equal(gate_in_flight(rig->gate), 3);
-	rig_run(rig);                                   /* the new one's completion is not counted */
+	rig_run(rig);                           /* the new one's completion is not counted */
 	assert_true(rig->reqs[2].done);
 	assert_int_equal(gate_epoch_in_flight(rig->gate), 2);
 	guest_submit(rig, 3, BLK_WRITE);

@@ -333,7 +333,7 @@ static void shadow_start(int index, uint64_t deadline_ns)
 	shadow_sequence[index] = shadow_clock++;
 }
 
-/* Random starts, restarts and stops against a table searched in full; what is left fires in order. */
+/* Random starts and stops against a table searched in full; what is left fires in order. */
 static void test_timers_against_a_shadow(void **state)
 {
 	(void)state;
@@ -350,7 +350,8 @@ static void test_timers_against_a_shadow(void **state)
 				timer_stop(&timers[index]);
 				shadow_started[index] = false;
 			} else {                /* few distinct deadlines: ties are frequent */
-				shadow_start(index, now_ns + loop_random_below(loop, 20) * NS_PER_MS / 4);
+				shadow_start(index, now_ns + loop_random_below(loop, 20) *
+								     NS_PER_MS / 4);
 			}
 			assert_int_equal(timers[index].started, shadow_started[index]);
 		}

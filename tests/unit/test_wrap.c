@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Goal: faults hit exactly the chosen requests, delays and hangs keep exactly theirs, traces tell. */
+/* Goal: faults hit exactly the chosen requests, delays and hangs keep theirs, traces tell. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
