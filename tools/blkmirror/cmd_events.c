@@ -76,7 +76,7 @@ const struct command event_commands[] = {
 
 static void print_recover(const struct cli *cli, const json_t *answer)
 {
-	static const char *const headings[] = { "ID", "SUBJECT", "PHASE", "AUTHORITATIVE", "WHY",
+	static const char *const headings[] = { "ID", "SOURCE", "TARGET", "AUTHORITATIVE", "WHY",
 						NULL };
 	struct table *table = table_new(headings);
 	json_t *row;
@@ -86,9 +86,9 @@ static void print_recover(const struct cli *cli, const json_t *answer)
 		const json_t *disk = json_array_get(json_object_get(row, "disks"), 0);
 
 		table_cell(table, "%s", text(row, "id"));
-		table_cell(table, "%s", text(row, "subject"));
-		table_cell(table, "%s", text(row, "phase"));
-		table_cell(table, "%s", text(disk, "authoritative"));
+		table_cell(table, "%s", text(disk, "source"));
+		table_cell(table, "%s", text(disk, "target"));
+		table_cell(table, "%s", text(row, "authoritative"));
 		table_cell(table, "%s", text(json_object_get(row, "why"), "cause"));
 		table_row(table);
 	}

@@ -50,6 +50,63 @@ void api_datastore_list(struct api_call *call)
 	api_answer(call, 200, json_pack("{s:o}", "datastores", list));
 }
 
+/* ---- show: asks the store for its space now ---- */
+
+struct show_job {
+	struct ds_job base;
+	struct api_call *call;
+	int status;
+	struct ds_space space;
+};
+
+static void show_run(struct ds_job *base)
+{
+	struct show_job *job = container_of(base, struct show_job, base);
+
+	base->rc = datastore_space(base->datastore, &job->space, &base->err);
+}
+
+static void show_done(struct ds_job *base)
+{
+	struct show_job *job = container_of(base, struct show_job, base);
+
+	if (!base->rc)
+		base->entry->space = job->space;
+	api_answer(job->call, job->status, entry_json(base->entry));
+	free(job);
+}
+
+static void answer_fresh(struct api_call *call, struct ds_entry *entry, int status)
+{
+	struct show_job *job = entry->datastore ? calloc(1, sizeof(*job)) : NULL;
+	struct err err = { 0 };
+
+	if (!job) {
+		api_answer(call, status, entry_json(entry));
+		return;
+	}
+	job->call = call;
+	job->status = status;
+	job->base.run = show_run;
+	job->base.done = show_done;
+	if (ds_job_start(api_daemon(call)->inventory, entry->name, &job->base, &err)) {
+		free(job);
+		api_fail(call, &err);
+	}
+}
+
+void api_datastore_show(struct api_call *call)
+{
+	struct err err = { 0 };
+	struct ds_entry *entry =
+		inventory_find(api_daemon(call)->inventory, api_param(call), &err);
+
+	if (entry)
+		answer_fresh(call, entry, 200);
+	else
+		api_fail(call, &err);
+}
+
 /* ---- add, remove, set ---- */
 
 static void add_done(struct ds_entry *entry, const struct err *err, void *user)
@@ -57,7 +114,7 @@ static void add_done(struct ds_entry *entry, const struct err *err, void *user)
 	struct api_call *call = user;
 
 	if (entry)
-		api_answer(call, 201, entry_json(entry));
+		answer_fresh(call, entry, 201);
 	else
 		api_fail(call, err);
 }
@@ -113,60 +170,6 @@ void api_datastore_set(struct api_call *call)
 		return;
 	}
 	api_answer(call, 200, entry_json(entry));
-}
-
-/* ---- show: asks the store for its space now ---- */
-
-struct show_job {
-	struct ds_job base;
-	struct api_call *call;
-	struct ds_space space;
-};
-
-static void show_run(struct ds_job *base)
-{
-	struct show_job *job = container_of(base, struct show_job, base);
-
-	base->rc = datastore_space(base->datastore, &job->space, &base->err);
-}
-
-static void show_done(struct ds_job *base)
-{
-	struct show_job *job = container_of(base, struct show_job, base);
-
-	if (!base->rc)
-		base->entry->space = job->space;
-	api_answer(job->call, 200, entry_json(base->entry));
-	free(job);
-}
-
-void api_datastore_show(struct api_call *call)
-{
-	struct inventory *inventory = api_daemon(call)->inventory;
-	struct err err = { 0 };
-	struct ds_entry *entry = inventory_find(inventory, api_param(call), &err);
-	struct show_job *job;
-
-	if (!entry) {
-		api_fail(call, &err);
-		return;
-	}
-	if (!entry->datastore) {
-		api_answer(call, 200, entry_json(entry));
-		return;
-	}
-	job = calloc(1, sizeof(*job));
-	if (!job) {
-		api_answer(call, 200, NULL);
-		return;
-	}
-	job->call = call;
-	job->base.run = show_run;
-	job->base.done = show_done;
-	if (ds_job_start(inventory, entry->name, &job->base, &err)) {
-		free(job);
-		api_fail(call, &err);
-	}
 }
 
 /* ---- files ---- */

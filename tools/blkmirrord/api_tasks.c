@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* api_tasks.c - the API's tasks, and the list of what was interrupted. */
+/* api_tasks.c - the API's tasks. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -327,82 +327,4 @@ void api_task_watch(struct api_call *call)
 void api_task_watch_all(struct api_call *call)
 {
 	stream_start(call, 0, NULL);
-}
-
-/* ---- recover ---- */
-
-static void recover_answered(const json_t *rows, const struct err *err, void *user)
-{
-	struct api_call *call = user;
-	json_t *list;
-
-	if (err->id != ERR_NONE) {
-		api_fail(call, err);
-		return;
-	}
-	list = json_array();
-	for (size_t i = 0; list && i < json_array_size(rows); i++) {
-		json_t *task = json_loads(
-			json_string_value(json_array_get(json_array_get(rows, i), 0)), 0, NULL);
-
-		if (task)
-			json_array_append_new(
-				list,
-				json_pack("{s:O, s:O, s:O, s:O?, s:O?, s:O?}", "id",
-					  json_object_get(task, "id"), "type",
-					  json_object_get(task, "type"), "subject",
-					  json_object_get(task, "subject"), "phase",
-					  json_object_get(task, "phase"), "disks",
-					  json_object_get(task, "disks"), "why",
-					  json_object_get(task, "error")));
-		json_decref(task);
-	}
-	api_answer(call, 200, json_pack("{s:o}", "recover", list));
-}
-
-void api_recover_list(struct api_call *call)
-{
-	struct err err = { 0 };
-
-	if (store_query(api_daemon(call)->store,
-			"SELECT json FROM task WHERE recover = 1 ORDER BY number LIMIT 1000", NULL, 0,
-			recover_answered, call, &err))
-		api_fail(call, &err);
-}
-
-static void recover_found(const json_t *rows, const struct err *err, void *user)
-{
-	struct api_call *call = user;
-	struct err refused = { 0 };
-
-	if (err->id != ERR_NONE) {
-		refused = *err;
-	} else if (json_array_size(rows) == 0) {
-		err_set(&refused, ERR_RECOVER_UNKNOWN, 0, "nothing of '%.64s' waits for a word",
-			api_param(call));
-	} else {
-		err_set(&refused, ERR_NOT_SUPPORTED, 0,
-			"this version cannot yet act on a word about '%.64s'", api_param(call));
-		err_remedy(&refused, "'blkmirror disk show' tells what each copy says of itself.");
-	}
-	api_fail(call, &refused);
-}
-
-void api_recover(struct api_call *call)
-{
-	struct recover_request request;
-	struct store_value value = STORE_INT(0);
-	struct err err = { 0 };
-	uint64_t number = 0;
-
-	if (judge_recover(api_body(call), &request, &err)) {
-		api_fail(call, &err);
-		return;
-	}
-	if (user_task_id_parse(api_param(call), &number))
-		value = STORE_INT(number);
-	if (store_query(api_daemon(call)->store,
-			"SELECT number FROM task WHERE number = ?1 AND recover = 1", &value, 1,
-			recover_found, call, &err))
-		api_fail(call, &err);
 }

@@ -74,17 +74,18 @@ static void attachment_attach(struct attachment *attachment, struct ds_entry *en
 	disk_attach(attachment->inventory->disks, &spec, attachment_attached, attachment);
 }
 
-void attachments_entry_up(struct inventory *inventory, struct ds_entry *entry)
+void inventory_attach_waiting(struct inventory *inventory)
 {
-	if (inventory->stopping)
-		return;
+	inventory->settling = false;
 	list_for_each (node, &inventory->attachments) {
 		struct attachment *attachment = list_entry(node, struct attachment, node);
+		struct ds_entry *entry = inventory_find(inventory, attachment->datastore, NULL);
 
-		if (!attachment->disk && !attachment->attaching &&
-		    strcmp(attachment->datastore, entry->name) == 0)
+		if (!inventory->stopping && entry && entry->datastore && !attachment->disk &&
+		    !attachment->attaching)
 			attachment_attach(attachment, entry);
 	}
+	inventory_check_restored(inventory);
 }
 
 /* ---- the table ---- */
@@ -208,10 +209,11 @@ int inventory_moved(struct inventory *inventory, const char *id, struct ds_entry
 		log_error("disk", "%s: %s", id, err.cause);
 		return rc;
 	}
-	ds_entry_get(entry);
-	if (attachment->entry)
+	if (attachment->entry) {        /* attached: it holds where it lies */
+		ds_entry_get(entry);
 		ds_entry_put(attachment->entry);
-	attachment->entry = entry;
+		attachment->entry = entry;
+	}
 	snprintf(attachment->datastore, sizeof(attachment->datastore), "%s", entry->name);
 	snprintf(attachment->path, sizeof(attachment->path), "%s", path);
 	return 0;

@@ -14,6 +14,7 @@
 
 #include "blkmirror/base/log.h"
 #include "tools/blkmirrord/daemon_stop.h"
+#include "tools/blkmirrord/recovering.h"
 #include "tools/blkmirrord/state_dir.h"
 #include "tools/common/wall.h"
 
@@ -219,6 +220,8 @@ static int build_services(struct daemon *daemon, struct err *err)
 		.loop = daemon->loop,
 		.store = daemon->store,
 		.events = daemon->events,
+		.came_up = recovering_run,
+		.user = daemon,
 		.allowed_roots = daemon->config.allowed_root_count
 					 ? (const char *const *)daemon->config.allowed_roots
 					 : NULL,
@@ -234,10 +237,13 @@ static int build_services(struct daemon *daemon, struct err *err)
 	};
 	int rc = disk_service_new(daemon->loop, &disks, &daemon->disks, err);
 
+	if (!rc)
+		rc = recovering_new(daemon, err);
+
 	inventory.disks = daemon->disks;
 	memcpy(inventory.host_uuid, daemon->host_uuid, sizeof(inventory.host_uuid));
 	if (!rc)
-		rc = io_thread_new("bulk-io", BULK_BUFFER_BYTES, &daemon->io, err);
+		rc = bulk_thread_new("bulk-io", BULK_BUFFER_BYTES, &daemon->io, err);
 	if (!rc)
 		rc = task_table_new(&tasks, &daemon->tasks, err);
 	if (!rc)

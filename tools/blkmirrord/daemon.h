@@ -3,7 +3,7 @@
  * daemon.h - the whole of blkmirrord: what it is made of, and its life.
  *
  *   start:  state directory locked, identity read, store opened, interrupted tasks failed,
- *           datastores opened and disks attached again, then the API listens and READY is
+ *           datastores opened, interrupted moves settled, disks attached again, then the API listens and READY is
  *           said.  What hangs for longer than RESTORE_WAIT is left behind and goes on.
  *   reload: configuration read again; log level and budgets change at once, the rest
  *           at the next start.
@@ -19,7 +19,7 @@
 #include "tools/blkmirrord/config.h"
 #include "tools/blkmirrord/events.h"
 #include "tools/blkmirrord/inventory.h"
-#include "tools/blkmirrord/io_thread.h"
+#include "tools/blkmirrord/bulk_thread.h"
 #include "tools/blkmirrord/store.h"
 #include "tools/blkmirrord/user_task.h"
 
@@ -32,8 +32,10 @@ struct daemon {
 	struct events *events;
 	struct disk_service *disks;
 	struct inventory *inventory;
+	struct recovery *recovery;
+	bool recover_again;             /* a datastore came up while it ran */
 	struct task_table *tasks;
-	struct io_thread *io;           /* for import, export and verify */
+	struct bulk_thread *io;           /* for import, export and verify */
 	struct api_server *api, *http;
 	bool stopping, listening;
 	int64_t started_ms;

@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "blkmirror/base/log.h"
+#include "vmotion/relocate.h"
+#include "vmotion/relocate_recover.h"
 
 #define STOP_ROUND_NS (20 * NS_PER_MS)
 #define STOP_MAX_NS (60 * NS_PER_S)
@@ -71,6 +73,8 @@ static const char *stop_round(struct daemon *daemon)
 {
 	if (cancel_some(daemon))
 		return "tasks";
+	if (recovery_is_busy(daemon->recovery))
+		return "interrupted moves";
 	if (detach_some(daemon))
 		return "disks";
 	if (inventory_is_busy(daemon->inventory))
@@ -133,8 +137,9 @@ bool daemon_finish(struct daemon *daemon)
 	api_server_free(daemon->http);
 	inventory_free(daemon->inventory);
 	task_table_free(daemon->tasks);
+	recovery_free(daemon->recovery);
 	disk_service_free(daemon->disks);
-	io_thread_free(daemon->io);
+	bulk_thread_free(daemon->io);
 	events_free(daemon->events);
 	store_close(daemon->store);
 	timer_stop(&daemon->watchdog);

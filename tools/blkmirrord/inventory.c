@@ -120,7 +120,10 @@ static void entry_opened(struct ds_entry *entry, struct datastore *datastore)
 	log_info("datastore", "%s is up: %s", entry->name, datastore_url(datastore));
 	events_emit(entry->inventory->events, "datastore_state", entry_event(entry));
 	ds_entry_refresh(entry);
-	attachments_entry_up(entry->inventory, entry);
+	if (!entry->inventory->stopping) {
+		entry->inventory->settling = true;
+		entry->inventory->came_up(entry->inventory->came_up_user);
+	}
 }
 
 static void entry_stayed_down(struct ds_entry *entry, const struct err *err)
@@ -155,18 +158,21 @@ static void open_done(struct job *base)
 	void (*added)(struct ds_entry *, const struct err *, void *) = entry->added;
 	void *user = entry->added_user;
 
-	entry->opening = false;
 	entry->added = NULL;
 	inventory->opens--;
-	if (job->rc == 0)
-		entry_opened(entry, job->datastore);
-	else if (!added)
-		entry_stayed_down(entry, &job->err);
-	if (added && job->rc) {
-		entry_free(entry);
-		added(NULL, &job->err, user);
-	} else if (added) {
+	if (added && job->rc == 0) {
+		entry->unstored = job->datastore;
 		added(entry, NULL, user);
+	} else {
+		entry->opening = false;
+		if (job->rc == 0)
+			entry_opened(entry, job->datastore);
+		else if (!added)
+			entry_stayed_down(entry, &job->err);
+		else
+			entry_free(entry);
+		if (added)
+			added(NULL, &job->err, user);
 	}
 	free(job);
 	inventory_check_restored(inventory);
@@ -244,17 +250,23 @@ struct add_request {
 static void add_stored(int rc, const struct err *err, void *user)
 {
 	struct add_request *request = user;
+	struct ds_entry *entry = request->entry;
+	struct datastore *datastore = entry->unstored;
 
-	ds_entry_put(request->entry);
+	entry->unstored = NULL;
+	entry->opening = false;
 	if (rc) {
-		entry_free(request->entry);
+		datastore_close(datastore);
+		entry_free(entry);
 		request->added(NULL, err, request->user);
 	} else {
-		request->added(request->entry, NULL, request->user);
+		entry_opened(entry, datastore);
+		request->added(entry, NULL, request->user);
 	}
 	free(request);
 }
 
+/* Not a datastore of the inventory before it is recorded: until then nobody finds it open. */
 static void add_opened(struct ds_entry *entry, const struct err *err, void *user)
 {
 	struct add_request *request = user;
@@ -266,14 +278,12 @@ static void add_opened(struct ds_entry *entry, const struct err *err, void *user
 		values[1] = STORE_TEXT(entry->url);
 		values[2] = STORE_TEXT(entry->secret_file);
 		request->entry = entry;
-		ds_entry_get(entry);
 		if (!store_exec(entry->inventory->store,
 				"INSERT INTO datastore(name, url, secret_file) VALUES(?1, ?2, ?3)",
 				values, 3, add_stored, request, &refused))
 			return;
-		ds_entry_put(entry);
-		entry_free(entry);
-		err = &refused;
+		add_stored(-EIO, &refused, request);
+		return;
 	}
 	request->added(NULL, err, request->user);
 	free(request);
@@ -340,6 +350,8 @@ int inventory_remove(struct inventory *inventory, const char *name, struct err *
 
 	if (!entry)
 		return -ENOENT;
+	if (inventory->settling)
+		return err_set(err, ERR_BUSY, -EAGAIN, "interrupted moves are being looked through");
 	for (struct attachment *a = inventory_next_attachment(inventory, NULL); a;
 	     a = inventory_next_attachment(inventory, a))
 		if (strcmp(a->datastore, name) == 0)
@@ -443,6 +455,8 @@ int inventory_new(const struct inventory_options *options, struct inventory **ou
 	inventory->events = options->events;
 	inventory->disks = options->disks;
 	inventory->allowed_roots = options->allowed_roots;
+	inventory->came_up = options->came_up;
+	inventory->came_up_user = options->user;
 	memcpy(inventory->host_uuid, options->host_uuid, sizeof(inventory->host_uuid));
 	list_init(&inventory->entries);
 	list_init(&inventory->attachments);
@@ -501,7 +515,7 @@ int inventory_start(struct inventory *inventory, void (*restored)(void *user), v
 
 void inventory_check_restored(struct inventory *inventory)
 {
-	if (!inventory->restoring || inventory->opens || inventory->attaches)
+	if (!inventory->restoring || inventory->opens || inventory->attaches || inventory->settling)
 		return;
 	inventory->restoring = false;
 	inventory->restored(inventory->restored_user);

@@ -39,6 +39,7 @@ struct ds_entry {
 
 	struct inventory *inventory;    /* private from here */
 	struct worker *opener;
+	struct datastore *unstored;     /* open, and about to be recorded */
 	bool opening;
 	uint64_t retry_ns;
 	struct timer retry, refresh;
@@ -71,6 +72,9 @@ struct inventory_options {
 	struct disk_service *disks;
 	const char *const *allowed_roots;
 	uint8_t host_uuid[16];
+	/* Datastores are up: settle what was interrupted, then inventory_attach_waiting(). */
+	void (*came_up)(void *user);
+	void *user;
 };
 
 MUST_CHECK int inventory_new(const struct inventory_options *options, struct inventory **out,
@@ -112,6 +116,9 @@ void ds_entry_refresh(struct ds_entry *entry);
 const char *ds_entry_state(const struct ds_entry *entry);
 
 /* ---- attachments ---- */
+
+/* Try every attachment that waits and whose datastore is up. */
+void inventory_attach_waiting(struct inventory *inventory);
 
 /* Remember a disk that has been attached; durable when stored() runs. */
 MUST_CHECK int inventory_attached(struct inventory *inventory, struct ds_entry *entry,

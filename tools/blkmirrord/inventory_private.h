@@ -20,10 +20,11 @@ struct inventory {
 	bool restoring;
 	void (*restored)(void *user);
 	void *restored_user;
+	void (*came_up)(void *user);
+	void *came_up_user;
+	bool settling;                  /* from came_up() to inventory_attach_waiting() */
 };
 
-/* The entry is open now: attach what waits for it. */
-void attachments_entry_up(struct inventory *inventory, struct ds_entry *entry);
 MUST_CHECK int attachments_load(struct inventory *inventory, struct err *err);
 void attachments_free(struct inventory *inventory);
 /* Something that start-up waited for has ended. */

@@ -34,7 +34,7 @@ struct store_job {
 static const char schema_sql[] =
 	"CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;"
 	"CREATE TABLE task(number INTEGER PRIMARY KEY, state TEXT NOT NULL, type TEXT NOT NULL,"
-	"  recover INTEGER NOT NULL DEFAULT 0, json TEXT NOT NULL) STRICT;"
+	"  json TEXT NOT NULL) STRICT;"
 	"CREATE INDEX task_state ON task(state);"
 	"CREATE TABLE event(number INTEGER PRIMARY KEY, json TEXT NOT NULL) STRICT;"
 	"CREATE TABLE datastore(name TEXT PRIMARY KEY, url TEXT NOT NULL, secret_file TEXT,"

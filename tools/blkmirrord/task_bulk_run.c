@@ -13,7 +13,7 @@
 
 static struct loop *io_loop(struct bulk_task *bulk)
 {
-	return io_thread_loop(bulk->daemon->io);
+	return bulk_thread_loop(bulk->daemon->io);
 }
 
 /* ---- back on the main loop ---- */
@@ -130,13 +130,13 @@ static bool start_job(struct bulk_task *bulk)
 {
 	struct bulk_copy_spec copy = {
 		.source = bulk->devs[0], .target = bulk->devs[1],
-		.pool = io_thread_pool(bulk->daemon->io), .size_bytes = bulk->size_bytes,
+		.pool = bulk_thread_pool(bulk->daemon->io), .size_bytes = bulk->size_bytes,
 		.keep_allocated = bulk->kind == BULK_IMPORT && bulk->provision != PROVISION_THIN,
 		.done = copy_done, .user = bulk,
 	};
 	struct bulk_compare_spec compare = {
 		.first = bulk->devs[0], .second = bulk->devs[1],
-		.pool = io_thread_pool(bulk->daemon->io), .done = compare_done, .user = bulk,
+		.pool = bulk_thread_pool(bulk->daemon->io), .done = compare_done, .user = bulk,
 	};
 	bool started;
 

@@ -14,11 +14,10 @@ static void task_table_pumped(struct task *task);
 /* ---- history ---- */
 
 static const char task_put_sql[] =
-	"INSERT INTO task(number, state, type, recover, json) VALUES(?1, ?2, ?3, 0, ?4) "
+	"INSERT INTO task(number, state, type, json) VALUES(?1, ?2, ?3, ?4) "
 	"ON CONFLICT(number) DO UPDATE SET state = ?2, json = ?4";
 static const char task_prune_sql[] =
-	"DELETE FROM task WHERE number <= ?1 AND recover = 0 "
-	"AND state IN ('completed', 'failed', 'cancelled')";
+	"DELETE FROM task WHERE number <= ?1 AND state IN ('completed', 'failed', 'cancelled')";
 
 void task_table_persist(struct task_table *table, struct user_task *task)
 {
@@ -55,7 +54,7 @@ static void task_table_prune(struct task_table *table)
 		log_warn("task", "cannot prune the history: %s", err.cause);
 }
 
-/* A row of before: mark it interrupted, and keep it in the recover list when it moved data. */
+/* A row of before: what its move left is settled by recovering.c. */
 static int interrupt_row(struct task_table *table, json_t *row, struct err *err)
 {
 	json_int_t number = json_integer_value(json_array_get(row, 0));
@@ -73,16 +72,12 @@ static int interrupt_row(struct task_table *table, json_t *row, struct err *err)
 	    !json_object_set_new(task, "error", json_edge_err_object(&why)))
 		text = json_dumps(task, JSON_COMPACT);
 	if (text) {
-		bool relocate = strcmp(json_string_value(json_array_get(row, 3)), "relocate") == 0;
-		bool queued = strcmp(json_string_value(json_array_get(row, 2)), "queued") == 0;
-		struct store_value values[] = { STORE_INT(number), STORE_TEXT(text),
-						STORE_INT(relocate && !queued) };
+		struct store_value values[] = { STORE_INT(number), STORE_TEXT(text) };
 
 		log_warn("task", "%s", why.cause);
 		rc = store_exec(table->store,
-				"UPDATE task SET state = 'failed', json = ?2, recover = ?3 "
-				"WHERE number = ?1",
-				values, 3, NULL, NULL, err);
+				"UPDATE task SET state = 'failed', json = ?2 WHERE number = ?1",
+				values, 2, NULL, NULL, err);
 	} else {
 		err_set(err, ERR_STATE_DIR, rc, "cannot read task t%lld of the history",
 			(long long)number);
@@ -105,7 +100,7 @@ static int load_history(struct task_table *table, struct err *err)
 	json_decref(rows);
 	rows = NULL;
 	rc = store_load(table->store,
-			"SELECT number, json, state, type FROM task "
+			"SELECT number, json, state FROM task "
 			"WHERE state NOT IN ('completed', 'failed', 'cancelled') ORDER BY number",
 			&rows, err);
 	if (rc)

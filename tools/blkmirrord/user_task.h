@@ -9,7 +9,7 @@
  * and keeps the history in the store.  What a task does is its kind's (user_task_ops).
  *
  * Ids are monotonic over restarts.  A task found unfinished at start was interrupted: it is
- * FAILED with ERR_TASK_INTERRUPTED and stands in the recover list.
+ * FAILED with ERR_TASK_INTERRUPTED; what its move left is settled by recovering.h.
  *
  * Bounds: USER_TASKS_LIVE_MAX live tasks; the last USER_TASKS_RECENT ended ones stay in
  * memory for those who watch, older ones are in the store, pruned to a number.

@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tools/blkmirrord/io_thread.h"
+#include "tools/blkmirrord/bulk_thread.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct io_thread {
+struct bulk_thread {
 	struct loop *loop;
 	struct buf_pool *pool;
 	pthread_t thread;
 };
 
-static void *io_thread_main(void *arg)
+static void *bulk_thread_main(void *arg)
 {
-	struct io_thread *thread = arg;
+	struct bulk_thread *thread = arg;
 
 	loop_run(thread->loop);
 	buf_pool_free(thread->pool); /* it belongs to this thread's loop */
 	return NULL;
 }
 
-int io_thread_new(const char *name, uint64_t buffer_bytes, struct io_thread **out,
+int bulk_thread_new(const char *name, uint64_t buffer_bytes, struct bulk_thread **out,
 		  struct err *err)
 {
-	struct io_thread *thread = calloc(1, sizeof(*thread));
+	struct bulk_thread *thread = calloc(1, sizeof(*thread));
 	int rc;
 
 	if (!thread)
@@ -38,7 +38,7 @@ int io_thread_new(const char *name, uint64_t buffer_bytes, struct io_thread **ou
 		rc = err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
 		goto free_loop;
 	}
-	rc = -pthread_create(&thread->thread, NULL, io_thread_main, thread);
+	rc = -pthread_create(&thread->thread, NULL, bulk_thread_main, thread);
 	if (rc) {
 		err_set(err, ERR_NO_MEMORY, rc, "cannot start an I/O thread: %s", err_strerror(rc));
 		goto free_pool;
@@ -56,7 +56,7 @@ free_thread:
 	return rc;
 }
 
-void io_thread_free(struct io_thread *thread)
+void bulk_thread_free(struct bulk_thread *thread)
 {
 	if (!thread)
 		return;
@@ -66,12 +66,12 @@ void io_thread_free(struct io_thread *thread)
 	free(thread);
 }
 
-struct loop *io_thread_loop(struct io_thread *thread)
+struct loop *bulk_thread_loop(struct bulk_thread *thread)
 {
 	return thread->loop;
 }
 
-struct buf_pool *io_thread_pool(struct io_thread *thread)
+struct buf_pool *bulk_thread_pool(struct bulk_thread *thread)
 {
 	return thread->pool;
 }
