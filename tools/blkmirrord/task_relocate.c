@@ -213,8 +213,10 @@ static void relocate_changed(struct relocation *relocation, void *user)
 	user_task_set_phase(task, relocate_phase_name(relocate->status->phase));
 	if (state == USER_TASK_FAILED)
 		task->error = relocate->status->error;
-	if (state == USER_TASK_CANCELLED)
-		err_set(&task->error, ERR_TASK_CANCELLED, 0, "cancelled in phase %s", task->phase);
+	if (state == USER_TASK_CANCELLED && relocate->daemon->stopping)
+		err_set(&task->error, ERR_TASK_INTERRUPTED, 0, "the daemon was stopped");
+	else if (state == USER_TASK_CANCELLED)
+		err_set(&task->error, ERR_TASK_CANCELLED, 0, "cancelled by an operator");
 	if (user_task_state_ended(state))
 		relocate_ended(relocate);
 	if (state == task->state)
