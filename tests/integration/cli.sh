@@ -15,6 +15,12 @@ code() {
 }
 shape() { check "shape of $1" jq -e "$2" "$dir/out" >/dev/null; }
 
+# Pages write --no-wait as "Fl \-no\-wait".
+in_page() {
+	local name=${1#--}
+	grep -qF -- "Fl \\-${name//-/\\-}" "$2"
+}
+
 # ---- help, usage, no daemon ----
 code 0 --help
 check "help names every noun" [ "$(grep -cE '^  (datastore|disk|task|events|recover) ' "$dir/out")" -ge 5 ]
@@ -25,17 +31,19 @@ grep -E '^  (datastore|disk|task|events|recover) ' <(b --help) | while read -r n
 	b "$noun" $verb --help >"$dir/help" || echo "no help for $noun $verb"
 	grep -q "^Usage: blkmirror $noun" "$dir/help" || echo "odd help for $noun $verb"
 	grep -oE -- '^  --[a-z-]+' "$dir/help" | while read -r option; do
-		grep -q -- "$(echo "$option" | sed 's/-/\\\\-/g')" man/blkmirror.1 ||
+		in_page "$option" man/blkmirror.1 ||
 			echo "$noun $verb $option is not in blkmirror.1"
 	done
 done >"$dir/help-faults"
 check "help of every verb, every option in the man page: $(cat "$dir/help-faults")" [ ! -s "$dir/help-faults" ]
 "$bin/blkmirrord" --help | grep -oE -- '^  --[a-z-]+' | while read -r option; do
-	grep -q -- "$(echo "$option" | sed 's/-/\\\\-/g')" man/blkmirrord.8 || echo "$option"
+	in_page "$option" man/blkmirrord.8 || echo "$option"
 done >"$dir/help-faults"
 check "blkmirrord.8 has every option: $(cat "$dir/help-faults")" [ ! -s "$dir/help-faults" ]
 if command -v mandoc >/dev/null; then
-	mandoc -Tlint man/blkmirror.1 man/blkmirrord.8 >"$dir/lint" 2>&1
+	# Whether the other pages are installed is not the pages' fault.
+	mandoc -Tlint man/blkmirror.1 man/blkmirrord.8 2>&1 |
+		grep -v 'referenced manual not found\|outdated mandoc.db' >"$dir/lint"
 	check "man pages are clean: $(cat "$dir/lint")" [ ! -s "$dir/lint" ]
 fi
 for noun in datastore disk task; do
@@ -103,6 +111,8 @@ code 0 task resume t2
 code 6 task wait t2
 code 0 task cancel t2
 code 6 task wait t2
+code 0 --json task show t2
+shape "a cancelled task" '.state == "cancelled" and .error.id == "BM-1403"'
 check "unfinished target removed" [ ! -e "$dir/a/moved" ]
 code 1 task cancel t2
 check "ended" grep -q BM-1401 "$dir/err"

@@ -10,6 +10,7 @@
 
 #define LIST_DEFAULT 200
 #define LIST_MAX 1000
+#define VERB_WAIT_NS (2 * NS_PER_S)
 
 /* ---- one task of the store ---- */
 
@@ -180,9 +181,64 @@ static void refuse_ended(struct api_call *call, json_t *task)
 	api_fail(call, &err);
 }
 
+/*
+ * A verb takes effect on another loop.  The answer waits until the task shows it, so that who
+ * asks next sees it too; where a store hangs, not longer than VERB_WAIT.
+ */
+struct verb_call {
+	struct api_call *call;
+	struct task_follower follower;
+	struct timer timer;
+	struct user_task *task;
+	enum user_task_state before;
+};
+
+static void verb_answer(struct verb_call *verb)
+{
+	task_table_unfollow(&verb->follower);
+	timer_stop(&verb->timer);
+	api_answer(verb->call, 200, user_task_json(verb->task));
+	free(verb);
+}
+
+static void verb_woken(struct task_follower *follower)
+{
+	struct verb_call *verb = container_of(follower, struct verb_call, follower);
+
+	if (verb->task->state != verb->before)
+		verb_answer(verb);
+}
+
+static void verb_waited(struct timer *timer)
+{
+	verb_answer(container_of(timer, struct verb_call, timer));
+}
+
+static void verb_accepted(struct api_call *call, struct user_task *task,
+			  enum user_task_state before)
+{
+	struct daemon *daemon = api_daemon(call);
+	struct verb_call *verb = task->state == before ? calloc(1, sizeof(*verb)) : NULL;
+
+	if (!verb) {
+		api_answer(call, 200, user_task_json(task));
+		return;
+	}
+	verb->call = call;
+	verb->task = task;
+	verb->before = before;
+	verb->follower.woken = verb_woken;
+	verb->follower.number = task->number;
+	list_init(&verb->follower.node);
+	task_table_follow(daemon->tasks, &verb->follower);
+	timer_init(&verb->timer, daemon->loop, verb_waited);
+	timer_start(&verb->timer, VERB_WAIT_NS);
+}
+
 static void task_verb(struct api_call *call, enum user_task_verb verb)
 {
 	struct user_task *task = task_table_find(api_daemon(call)->tasks, api_param(call));
+	enum user_task_state before = task ? task->state : USER_TASK_QUEUED;
 	struct err err = { 0 };
 
 	if (judge_nothing(api_body(call), &err)) {
@@ -192,7 +248,7 @@ static void task_verb(struct api_call *call, enum user_task_verb verb)
 	} else if (user_task_do(task, verb, &err)) {
 		api_fail(call, &err);
 	} else {
-		api_answer(call, 200, user_task_json(task));
+		verb_accepted(call, task, before);
 	}
 }
 
