@@ -4,7 +4,7 @@
 # Gives: $dir (temporary), $sock, start_daemon, stop_daemon, api METHOD PATH [BODY] (prints the
 # body, status in $status), check NAME CONDITION..., finish.
 set -u
-bin=${BIN:-build/bin}
+bin=${BIN:-${B:-build}/bin}
 for tool in curl jq; do
 	command -v $tool >/dev/null || { echo "$tool is not installed"; exit 77; }
 done

@@ -15,14 +15,14 @@
 
 #define BULK_COMPARE_DEPTH 4u
 #define BULK_COMPARE_CHUNK_BYTES (1u << 20)
-#define COMPARE_HASH_TEXT_BYTES 33
+#define BULK_COMPARE_HASH_TEXT_BYTES 33
 
 struct bulk_compare;
 
 struct bulk_compare_result {
 	int result;                     /* 0, -ECANCELED, or -errno of a read */
 	uint64_t differing_bytes;       /* a longer tail counts as differing */
-	char hash[COMPARE_HASH_TEXT_BYTES];
+	char hash[BULK_COMPARE_HASH_TEXT_BYTES];
 };
 
 struct bulk_compare_spec {
