@@ -79,6 +79,7 @@ static void print_nothing(const struct cli *cli, const json_t *answer)
 
 static int run_list(const struct cli *cli, const struct cli_args *args)
 {
+	json_t *answer;
 	int exit_code;
 	json_t *answer = client_call(cli, "GET", "/v1/datastores", NULL, &exit_code);
 
@@ -116,13 +117,14 @@ static int run_show(const struct cli *cli, const struct cli_args *args)
 	int exit_code;
 
 	ds_path(args->words[0], "", path, sizeof(path));
-	return print_answer(cli, client_call(cli, "GET", path, NULL, &exit_code), exit_code,
-			    print_one);
+	answer = client_call(cli, "GET", path, NULL, &exit_code);
+	return print_answer(cli, answer, exit_code, print_one);
 }
 
 static int run_set(const struct cli *cli, const struct cli_args *args)
 {
 	char path[512];
+	json_t *answer;
 	json_t *answer;
 	int exit_code;
 
@@ -137,8 +139,8 @@ static int run_remove(const struct cli *cli, const struct cli_args *args)
 	int exit_code;
 
 	ds_path(args->words[0], "", path, sizeof(path));
-	return print_answer(cli, client_call(cli, "DELETE", path, NULL, &exit_code), exit_code,
-			    print_nothing);
+	answer = client_call(cli, "DELETE", path, NULL, &exit_code);
+	return print_answer(cli, answer, exit_code, print_nothing);
 }
 
 static void print_files(const struct cli *cli, const json_t *answer)
@@ -168,6 +170,7 @@ static int run_files(const struct cli *cli, const struct cli_args *args)
 	char name[256], path[4096], dir[3500] = "";
 	const char *colon = strchr(args->words[0], ':');
 	size_t len = colon ? (size_t)(colon - args->words[0]) : strlen(args->words[0]);
+	json_t *answer;
 	int exit_code;
 
 	snprintf(name, sizeof(name), "%.*s", (int)len, args->words[0]);
@@ -175,8 +178,8 @@ static int run_files(const struct cli *cli, const struct cli_args *args)
 		client_escape(colon + 1, dir, sizeof(dir));
 	ds_path(name, "/files?dir=", path, sizeof(path));
 	snprintf(path + strlen(path), sizeof(path) - strlen(path), "%s", dir);
-	return print_answer(cli, client_call(cli, "GET", path, NULL, &exit_code), exit_code,
-			    print_files);
+	answer = client_call(cli, "GET", path, NULL, &exit_code);
+	return print_answer(cli, answer, exit_code, print_files);
 }
 
 static const struct cli_option add_options[] = {

@@ -103,10 +103,12 @@ static int print_answer(const struct cli *cli, json_t *task, int exit_code)
 static int run_show(const struct cli *cli, const struct cli_args *args)
 {
 	char path[256];
+	json_t *task;
 	int exit_code;
 
 	task_path(args->words[0], "", path, sizeof(path));
-	return print_answer(cli, client_call(cli, "GET", path, NULL, &exit_code), exit_code);
+	task = client_call(cli, "GET", path, NULL, &exit_code);
+	return print_answer(cli, task, exit_code);
 }
 
 /* ---- watch, wait ---- */
@@ -221,11 +223,12 @@ static int run_complete(const struct cli *cli, const struct cli_args *args)
 static int run_set(const struct cli *cli, const struct cli_args *args)
 {
 	char path[256];
+	json_t *task;
 	int exit_code;
 
 	task_path(args->words[0], "", path, sizeof(path));
-	return print_answer(cli, client_call(cli, "PATCH", path, args->options, &exit_code),
-			    exit_code);
+	task = client_call(cli, "PATCH", path, args->options, &exit_code);
+	return print_answer(cli, task, exit_code);
 }
 
 static const struct cli_option list_options[] = {
