@@ -79,7 +79,6 @@ static void print_nothing(const struct cli *cli, const json_t *answer)
 
 static int run_list(const struct cli *cli, const struct cli_args *args)
 {
-	json_t *answer;
 	int exit_code;
 	json_t *answer = client_call(cli, "GET", "/v1/datastores", NULL, &exit_code);
 
@@ -114,6 +113,7 @@ static void ds_path(const char *name, const char *rest, char *out, size_t out_by
 static int run_show(const struct cli *cli, const struct cli_args *args)
 {
 	char path[512];
+	json_t *answer;
 	int exit_code;
 
 	ds_path(args->words[0], "", path, sizeof(path));
@@ -125,7 +125,6 @@ static int run_set(const struct cli *cli, const struct cli_args *args)
 {
 	char path[512];
 	json_t *answer;
-	json_t *answer;
 	int exit_code;
 
 	ds_path(args->words[0], "", path, sizeof(path));
@@ -136,6 +135,7 @@ static int run_set(const struct cli *cli, const struct cli_args *args)
 static int run_remove(const struct cli *cli, const struct cli_args *args)
 {
 	char path[512];
+	json_t *answer;
 	int exit_code;
 
 	ds_path(args->words[0], "", path, sizeof(path));
