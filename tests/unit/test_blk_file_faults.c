@@ -27,6 +27,9 @@
 
 /* ---- the impostor ---- */
 
+static struct iocb held[BATCH_MAX];
+static _Atomic uint32_t held_count;
+
 static struct {
 	/* what was seen */
 	_Atomic uint32_t submit_count;
@@ -50,6 +53,7 @@ static struct {
 	_Atomic int refuse_writes;              /* -errno for every write */
 	_Atomic uint64_t refuse_offset_bytes;   /* only at this offset; UINT64_MAX: everywhere */
 	_Atomic uint32_t shorten_every;         /* each nth transfer is cut to its first block */
+	_Atomic bool hold;                      /* accept, but do not begin yet */
 	_Atomic int setup_rc;
 	_Atomic int fdatasync_errno;
 	_Atomic int punch_errno, zero_range_errno;
@@ -152,9 +156,22 @@ AS_KERNEL int io_submit(io_context_t ctx, long nr, struct iocb *ios[])
 	kernel.in_kernel_max = MAX(kernel.in_kernel_max, kernel.in_kernel);
 	if (count == 0)
 		return -EAGAIN;
+	if (kernel.hold) {
+		for (long i = 0; i < count; i++)
+			held[held_count++] = copies[i];
+		return (int)count;
+	}
 	rc = syscall(SYS_io_submit, ctx, count, pointers);
 	CHECK(rc == count);
 	return (int)rc;
+}
+
+/* Begin one that is held. */
+static void release_one(void)
+{
+	struct iocb *pointer = &held[--held_count];
+
+	assert_int_equal(syscall(SYS_io_submit, kernel.context, 1L, &pointer), 1);
 }
 
 int fdatasync(int fd)
@@ -305,6 +322,7 @@ static void test_submit_thread_submits(void **state)
 	file_close(fixture, dev);
 }
 
+/* F1: as one comes back, one goes down. */
 static void test_depth_is_kept(void **state)
 {
 	struct file_fixture *fixture = *state;
@@ -313,11 +331,25 @@ static void test_depth_is_kept(void **state)
 		struct blk_file_options options = { .depth = 4, .submit_thread = thread };
 		struct blk_dev *dev = make_device(fixture, DIRECT, options);
 
-		kernel.in_kernel_max = 0;
-		submit_reads(fixture, dev, READS_MAX);
-		expect_reads(fixture, READS_MAX);
+		kernel.hold = true;
+		submit_reads(fixture, dev, 20);
+		for (uint32_t i = 0; i < 16; i++) {
+			for (int patience = 0; held_count < 4 && patience < 5000; patience++)
+				io_wait_pass(&fixture->wait, NS_PER_MS);
+			assert_int_equal(held_count, 4);
+			release_one();
+			assert_true(io_wait_for(&fixture->wait, 1));
+		}
+		io_wait_pass(&fixture->wait, 5 * NS_PER_MS);
+		assert_int_equal(held_count, 4);
+		kernel.hold = false;
+		for (uint32_t i = 0; i < 4; i++) {
+			release_one();
+			assert_true(io_wait_for(&fixture->wait, 1));
+		}
 		assert_int_equal(kernel.in_kernel_max, 4);
-		assert_int_equal(kernel.largest_batch, 4);
+		for (uint32_t i = 0; i < 20; i++)
+			assert_int_equal(reads[i].req.result, 0);
 		file_close(fixture, dev);
 	}
 }
