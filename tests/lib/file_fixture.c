@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -245,9 +246,14 @@ static void torture_then(struct io_op *op)
 	if (req->result != 0 ||
 	    (req->op == BLK_READ &&
 	     memcmp(stripe->at, torture->shadow + req->offset_bytes, req->len_bytes) != 0)) {
-		print_message("%s at %llu + %llu: %d\n", blk_op_name(req->op),
+		struct statvfs space = { 0 };
+
+		/* A machine whose disk somebody else has filled: say so. */
+		statvfs(torture->fixture->dir, &space);
+		print_message("%s at %llu + %llu: %d; %llu blocks free\n", blk_op_name(req->op),
 			      (unsigned long long)req->offset_bytes,
-			      (unsigned long long)req->len_bytes, req->result);
+			      (unsigned long long)req->len_bytes, req->result,
+			      (unsigned long long)space.f_bfree);
 		torture->bad_count++;
 	}
 	if (torture->left)

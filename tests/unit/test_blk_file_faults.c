@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/futex.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -43,6 +44,7 @@ static struct {
 	_Atomic int submit_tid;
 	_Atomic int fdatasync_tid;
 	_Atomic int fallocate_tid;
+	_Atomic int destroy_tid;
 	_Atomic uint32_t transfer_count;
 	io_context_t context;
 	/* what to answer */
@@ -54,6 +56,7 @@ static struct {
 	_Atomic uint64_t refuse_offset_bytes;   /* only at this offset; UINT64_MAX: everywhere */
 	_Atomic uint32_t shorten_every;         /* each nth transfer is cut to its first block */
 	_Atomic bool hold;                      /* accept, but do not begin yet */
+	_Atomic int stuck_fd;                   /* close() of it does not return; 0: none */
 	_Atomic int setup_rc;
 	_Atomic int fdatasync_errno;
 	_Atomic int punch_errno, zero_range_errno;
@@ -172,6 +175,19 @@ static void release_one(void)
 	struct iocb *pointer = &held[--held_count];
 
 	assert_int_equal(syscall(SYS_io_submit, kernel.context, 1L, &pointer), 1);
+}
+
+int io_destroy(io_context_t ctx)
+{
+	kernel.destroy_tid = (int)syscall(SYS_gettid);
+	return syscall(SYS_io_destroy, ctx) == 0 ? 0 : -errno;
+}
+
+int close(int fd)
+{
+	while (fd > 0 && fd == kernel.stuck_fd)
+		syscall(SYS_futex, &kernel.stuck_fd, FUTEX_WAIT_PRIVATE, fd, NULL, NULL, 0);
+	return (int)syscall(SYS_close, fd);
 }
 
 int fdatasync(int fd)
@@ -692,6 +708,31 @@ static void test_setup_errors(void **state)
 	file_close(fixture, dev);
 }
 
+/* A store that does not let go of the file keeps a thread waiting, not the loop. */
+static void test_close_does_not_wait_for_the_store(void **state)
+{
+	struct file_fixture *fixture = *state;
+
+	for (int thread = 0; thread < 2; thread++) {
+		struct blk_file_options options = { .submit_thread = thread };
+		int fd = file_make(fixture, "disk", MIB, DIRECT);
+		struct blk_dev *dev = file_device(fixture, fd, options);
+
+		assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
+		kernel.destroy_tid = 0;
+		kernel.stuck_fd = fd;
+		file_close(fixture, dev);
+		assert_true(fcntl(fd, F_GETFD) >= 0);           /* still there: stuck */
+		kernel.stuck_fd = 0;
+		syscall(SYS_futex, &kernel.stuck_fd, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		for (int patience = 0; !kernel.destroy_tid && patience < 5000; patience++)
+			io_wait_pass(&fixture->wait, NS_PER_MS);
+		assert_int_not_equal(kernel.destroy_tid, 0);
+		assert_int_not_equal(kernel.destroy_tid, syscall(SYS_gettid));
+		assert_int_equal(fcntl(fd, F_GETFD), -1);
+	}
+}
+
 /*
  * Each request alone finds the thread asleep, or about to: a lost wake-up would hang.  On a
  * tmpfs a request is done before io_submit() returns, so that the next one comes just then.
@@ -740,6 +781,7 @@ int main(void)
 		TEST(test_zeroing_errors_are_told),
 		TEST(test_extents_without_seek),
 		TEST(test_setup_errors),
+		TEST(test_close_does_not_wait_for_the_store),
 		TEST(test_no_wake_up_is_lost),
 	};
 
