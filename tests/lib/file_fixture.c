@@ -92,8 +92,8 @@ static int file_transfer(struct file_fixture *fixture, struct blk_dev *dev, stru
 	return io_do(&fixture->wait, dev, &op);
 }
 
-int file_write(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes, void *bytes,
-	       uint64_t len_bytes, unsigned flags)
+int file_write(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes,
+	       void *bytes, uint64_t len_bytes, unsigned flags)
 {
 	struct iovec iov = { bytes, len_bytes };
 
@@ -110,7 +110,8 @@ int file_read(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset
 
 	return file_transfer(fixture, dev,
 			     (struct blk_req){ .op = BLK_READ, .offset_bytes = offset_bytes,
-					       .len_bytes = len_bytes, .iov = &iov, .iov_count = 1 });
+					       .len_bytes = len_bytes,
+					       .iov = &iov, .iov_count = 1 });
 }
 
 int file_simple(struct file_fixture *fixture, struct blk_dev *dev, enum blk_op op,
@@ -118,7 +119,8 @@ int file_simple(struct file_fixture *fixture, struct blk_dev *dev, enum blk_op o
 {
 	return file_transfer(fixture, dev,
 			     (struct blk_req){ .op = op, .flags = flags,
-					       .offset_bytes = offset_bytes, .len_bytes = len_bytes });
+					       .offset_bytes = offset_bytes,
+					       .len_bytes = len_bytes });
 }
 
 int file_extents(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes,

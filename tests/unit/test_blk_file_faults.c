@@ -420,7 +420,8 @@ static void test_one_refused_among_many(void **state)
 		kernel.refuse_offset_bytes = 5 * 4096;
 		for (uint32_t i = 0; i < 16; i++) {
 			read_iovs[i] = (struct iovec){ bytes + i * 4096, 4096 };
-			reads[i] = (struct io_op){ .req = { .op = BLK_WRITE, .offset_bytes = i * 4096,
+			reads[i] = (struct io_op){ .req = { .op = BLK_WRITE,
+							    .offset_bytes = i * 4096,
 							    .len_bytes = 4096, .iov = &read_iovs[i],
 							    .iov_count = 1 } };
 			io_submit_op(&fixture->wait, dev, &reads[i]);
@@ -614,8 +615,8 @@ static void zeroes_with(struct file_fixture *fixture, int flags, unsigned req_fl
 		kernel.fallocate_count = 0;
 		kernel.fdatasync_count = 0;
 		memset(bytes + at + 512, 0, 5 * MIB + 1024);
-		assert_int_equal(file_simple(fixture, dev, BLK_WRITE_ZEROES, at + 512, 5 * MIB + 1024,
-					     req_flags), 0);
+		assert_int_equal(file_simple(fixture, dev, BLK_WRITE_ZEROES, at + 512,
+					     5 * MIB + 1024, req_flags), 0);
 		/* What is missing is tried once, then known. */
 		assert_int_equal(kernel.fallocate_count,
 				 round == 0 ? fallocate_count :
