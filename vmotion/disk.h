@@ -17,7 +17,11 @@
 #include "datastores/datastore.h"
 
 #define DISK_ID_BYTES 65
-#define DISK_SOCKET_BYTES 108
+#define DISK_SOCKET_BYTES 108           /* sun_path, with the end */
+/* Each byte of the path may need three in the URI. */
+#define DISK_URI_BYTES (32 + DISK_ID_BYTES + 3 * DISK_SOCKET_BYTES)
+#define DISK_GROUP_BYTES 65
+#define DISK_GUEST_WINDOW_S 10
 
 enum disk_export { DISK_EXPORT_NONE, DISK_EXPORT_NBD, DISK_EXPORT_VHOST_USER };
 const char *disk_export_name(enum disk_export kind);
@@ -45,44 +49,70 @@ struct disk_attach_spec {
 	const char *socket_path;        /* NULL: RUN-DIR/disks/ID.sock */
 	bool read_only;
 	bool wait_lock;                 /* after a restart (R-J7) */
+	/*
+	 * Disks that are relocated together must live on one I/O thread: disks with the same
+	 * group (a machine's id) share one.  NULL: the thread with the fewest disks.
+	 */
+	const char *group;
+	const struct disk *beside;      /* or: on the thread of this one */
 };
 
-/* ERR_DISK_ID_TAKEN, ERR_EXPORT_SOCKET, ERR_EXPORT_KIND, ERR_DISK_IN_USE, or what ds_disk_open() says. */
+/*
+ * ERR_BAD_NAME, ERR_DISK_ID_TAKEN, ERR_DISK_ATTACHED, ERR_EXPORT_SOCKET, ERR_EXPORT_KIND,
+ * ERR_NOT_SUPPORTED (vhost-user), ERR_NO_MEMORY, or what ds_disk_open() says (ERR_DISK_IN_USE ...).
+ * A failure leaves nothing behind.  attached() gets the disk, or NULL and *err; it runs later,
+ * never from inside, save when there is no memory even to remember the call.
+ * The spec is copied; the datastore is borrowed until the disk is detached.
+ */
 void disk_attach(struct disk_service *service, const struct disk_attach_spec *spec,
-		 void (*attached)(struct disk *disk, const struct err *err, void *user), void *user);
+		 void (*attached)(struct disk *disk, const struct err *err, void *user),
+		 void *user);
 
 /*
  * Refused while the disk moves (ERR_DISK_MOVING), and, without force, while a client is connected
- * (ERR_EXPORT_BUSY).  The struct is gone when detached() runs without an error.
+ * (ERR_EXPORT_BUSY).  Guest requests in flight are let complete, then the disk is flushed.
+ * detached() gets NULL, and the struct is gone then; or *err, and the disk is as it was.  It
+ * runs later, never from inside.
  */
 void disk_detach(struct disk *disk, bool force,
 		 void (*detached)(const struct err *err, void *user), void *user);
 
-/* ---- lookup ---- */
+/* ---- lookup: disks that are being attached are not found yet ---- */
 
 struct disk *disk_find(struct disk_service *service, const char *id);
 struct disk *disk_find_by_path(struct disk_service *service, const struct datastore *ds,
 			       const char *path);
 /* Walk: NULL gives the first, then each one's next, NULL at the end. */
 struct disk *disk_next(struct disk_service *service, struct disk *disk);
+/* Is a disk of it attached, or being attached or detached?  Then it must stay open. */
+bool disk_service_uses(const struct disk_service *service, const struct datastore *ds);
 
 /* ---- an attached disk ---- */
 
 struct disk_info {
 	char id[DISK_ID_BYTES];
 	char socket_path[DISK_SOCKET_BYTES];
-	char uri[DISK_SOCKET_BYTES + 128];      /* nbd+unix:///ID?socket=PATH; "" for vhost-user */
+	char uri[DISK_URI_BYTES];       /* nbd+unix:///ID?socket=PATH; "" without an NBD export */
 	char datastore[DS_NAME_BYTES];
 	char path[DS_PATH_BYTES];
 	enum disk_export export_kind;
 	bool read_only;
 	bool moving;                    /* a relocation has it */
-	uint32_t clients;
+	uint32_t clients;               /* at most about a second old */
 	struct ds_disk_info disk;       /* as at open, or after the last move */
 };
 void disk_info(const struct disk *disk, struct disk_info *out);
 /* What the guest feels; [any], valid while attached. */
 struct io_stats *disk_io_stats(struct disk *disk);
+
+/* What the guest felt in a stretch of time; sampled once a second while attached. */
+struct disk_guest_window {
+	uint64_t span_ns;               /* 0: not sampled long enough yet; then all is 0 */
+	uint64_t max_ns;
+	struct io_snapshot io;          /* what happened in the span */
+};
+/* The last `seconds` (1 to DISK_GUEST_WINDOW_S), or as much of them as there is. */
+void disk_guest_window(const struct disk *disk, unsigned seconds, struct disk_guest_window *out);
 
 /* ---- for relocate.c ---- */
 

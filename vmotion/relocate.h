@@ -16,6 +16,8 @@
 #include "blkmirror/mirror/mover.h"
 #include "vmotion/disk.h"
 
+struct relocation;
+
 enum relocate_phase {
 	RELOCATE_CHECK,
 	RELOCATE_RESERVE,
@@ -36,7 +38,7 @@ enum relocate_state {
 const char *relocate_state_name(enum relocate_state state);
 
 struct relocate_disk_spec {
-	const char *name;               /* how the machine calls it: "scsi0:0"; NULL: its id or path */
+	const char *name;               /* the machine's: "scsi0:0"; NULL: its id or path */
 	struct disk *disk;              /* attached; or NULL and the next two */
 	struct datastore *source_datastore;
 	const char *source_path;
@@ -50,14 +52,25 @@ struct relocate_spec {
 	uint32_t disk_count;            /* 1..MOVER_DISKS_MAX */
 	struct mover_options options;
 	bool keep_source;
-	const char *task_id;            /* also the journal id */
+	const char *task_id;            /* at most 20 characters; see relocation_journal_id() */
 	const char *state_dir;          /* STATE-DIR/moves/ holds the records */
 	uint8_t host_uuid[16];
+	/*
+	 * The switch stands: every disk now is its target.  Who keeps an inventory makes that
+	 * durable inside this call and returns 0; only then the record of the move, from which
+	 * it could be redone, is removed.  NULL: nobody does.  user: relocate_start()'s.
+	 */
+	int (*switched)(struct relocation *relocation, void *user);
 };
 
 #define CHECK_REPORT_MAX 32
 
-/* The answer of a check (INTERFACE.md): errors refuse, warnings may go on. */
+/*
+ * The answer of a check: errors refuse, warnings may go on.  estimate_bytes: what will be
+ * read from the sources.  estimate_seconds is careful, not clever: those bytes at 100 MiB/s (a
+ * disk's or 1 GbE's rate; --bandwidth where that is less), twice when the target is read
+ * back, and a second for the rest.
+ */
 struct check_report {
 	struct err errors[CHECK_REPORT_MAX];
 	struct err warnings[CHECK_REPORT_MAX];
@@ -66,11 +79,13 @@ struct check_report {
 	uint64_t estimate_seconds;
 };
 
-/* Predicts every refusal that a start would give; changes nothing. */
+/*
+ * Predicts every refusal that a start would give; changes nothing.  checked() runs later,
+ * never from inside, save when there is no memory even to remember the call.  The spec is
+ * copied; its datastores are borrowed until checked().
+ */
 void relocate_check(struct disk_service *service, const struct relocate_spec *spec,
 		    void (*checked)(const struct check_report *report, void *user), void *user);
-
-struct relocation;
 
 struct relocate_disk_status {
 	char name[DISK_ID_BYTES];
@@ -79,7 +94,6 @@ struct relocate_disk_status {
 	bool target_authoritative;
 	int verified;                   /* -1 not (yet), 0 mismatch, 1 verified */
 	struct mover_disk_stats stats;
-	struct io_snapshot *guest;      /* NULL; see relocation_guest() */
 };
 
 struct relocate_status {
@@ -87,7 +101,7 @@ struct relocate_status {
 	enum relocate_phase phase;
 	uint64_t total_bytes, done_bytes, remaining_bytes, rate_bytes_per_s, eta_s;
 	bool degraded;
-	struct err degraded_why;        /* when degraded, paused by a fault, or not converging */
+	struct err degraded_why;        /* degraded, paused by a fault, or left over */
 	uint64_t stun_ns;               /* 0: not yet */
 	struct err error;               /* FAILED */
 	/* What the guest felt over all its disks: now (last second) and before the move. */
@@ -98,16 +112,22 @@ struct relocate_status {
 };
 
 /*
- * Checks first, always; a refusal ends it at once in FAILED with refused() true.  changed() runs on
- * every change of state or phase, and about 5 times a second while something moves.
- * The spec is copied.
+ * Checks first, always; a refusal ends it in FAILED with relocation_refused().  changed() runs on
+ * changes of state or phase, and 5 times a second while something moves; never from inside a
+ * call, and it may free a relocation that has ended.  The spec is copied; datastores are
+ * borrowed until relocate_uses() says no.
+ *
+ * 0, or -errno with *err when it cannot even begin: ERR_BAD_NAME (task_id), ERR_NO_MEMORY,
+ * ERR_DISK_MOVING.
  */
 MUST_CHECK int relocate_start(struct disk_service *service, const struct relocate_spec *spec,
-			      void (*changed)(struct relocation *relocation, void *user), void *user,
-			      struct relocation **out, struct err *err);
+			      void (*changed)(struct relocation *relocation, void *user),
+			      void *user, struct relocation **out, struct err *err);
 void relocation_status(const struct relocation *relocation, struct relocate_status *out);
 /* Did the check refuse it?  Then the report is here. */
 const struct check_report *relocation_refused(const struct relocation *relocation);
+/* The id under which the disks are marked and the record is kept. */
+const char *relocation_journal_id(const struct relocation *relocation);
 
 /* The operator's verbs: asynchronous; the outcome shows in changed().  A refusal is immediate. */
 MUST_CHECK int relocation_pause(struct relocation *relocation, struct err *err);
@@ -121,7 +141,16 @@ MUST_CHECK int relocation_set_mode(struct relocation *relocation, enum mirror_mo
 MUST_CHECK int relocation_set_max_stun(struct relocation *relocation, uint64_t max_stun_ns,
 				       struct err *err);
 
-/* Only when it has ended (COMPLETED, FAILED, CANCELLED). */
+/*
+ * Only when it has ended (COMPLETED, FAILED, CANCELLED).  Where a store hangs, ended is what
+ * the operator sees: late requests still have to settle before the devices can be closed
+ * (R2), which goes on behind the scenes; the disks stay "moving" until then.
+ */
 void relocation_free(struct relocation *relocation);
+
+/* Is it a source or target of a relocation, or of one's clean-up?  Then it must stay open. */
+bool relocate_uses(const struct disk_service *service, const struct datastore *ds);
+/* Relocations, ended ones that still clean up included.  0: disk_service_free() may follow. */
+uint32_t relocate_count(const struct disk_service *service);
 
 #endif

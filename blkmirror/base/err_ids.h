@@ -72,6 +72,12 @@
 	ERR_ROW(ERR_MOVE_SECTOR,         1309, 409, "Choose a target with sectors no larger than the disk's.") \
 	ERR_ROW(ERR_MOVE_COMMIT,         1310, 500, "Guest I/O is held: make the state directory writable; nothing falls back by itself now.") \
 	ERR_ROW(ERR_MOVE_SUSPECT,        1311, 409, "Restart the target's server, or cancel and relocate onto a new target.") \
+	ERR_ROW(ERR_MOVE_HOST_LOCAL,     1312, 409, "Let no other host use that export or LUN before the move has ended.") \
+	ERR_ROW(ERR_MOVE_PHYSICAL,       1313, 409, "Expect small writes to cost more there; or choose a target with the same physical blocks.") \
+	ERR_ROW(ERR_MOVE_THIN,           1314, 409, "Watch the target's free space as the disk grows, or choose a larger datastore.") \
+	ERR_ROW(ERR_MOVE_LEFTOVER,       1315, 409, "'blkmirror recover list' shows what is left; the daemon tries again at its next start.") \
+	ERR_ROW(ERR_MOVE_THREADS,        1316, 409, "Attach the disks of one machine with the same group, or relocate them one by one.") \
+	ERR_ROW(ERR_MOVE_UNVERIFIED,     1317, 409, "Leave verification on, or delete the retired source by hand when you trust the target.") \
 	ERR_ROW(ERR_TASK_UNKNOWN,        1400, 404, "'blkmirror task list --all' shows every task.") \
 	ERR_ROW(ERR_TASK_ENDED,          1401, 409, "The task has ended; start a new one.") \
 	ERR_ROW(ERR_TASK_STATE,          1402, 409, "'blkmirror task show' tells the state it is in.") \
