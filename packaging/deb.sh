@@ -30,7 +30,7 @@ owner_of()
 
 depends()
 {
-	local programs=("$root"/usr/bin/* "$root"/usr/sbin/*) program library path
+	local programs=("$root"/usr/bin/*) program library path
 	for program in "${programs[@]}"; do
 		[ -f "$program" ] || continue
 		readelf -d "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'

@@ -2,44 +2,41 @@
 # packaging.mk - make install, uninstall, deb.  DESTDIR and PREFIX (/usr/local) as everywhere.
 
 BINDIR ?= $(PREFIX)/bin
-SBINDIR ?= $(PREFIX)/sbin
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/blkmirror
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 
-# Daemons go to sbin, what people type to bin.
-DAEMONS := $(filter %d,$(PROGRAMS))
-COMMANDS := $(filter-out $(DAEMONS),$(PROGRAMS))
-# packaging/NAME.bash completes the command NAME.
-COMPLETIONS := $(wildcard packaging/*.bash)
 DOCUMENTS := README.md LICENSE docs/ARCHITECTURE.md docs/ERRORS.md
 
-INSTALLED = $(COMMANDS:%=$(BINDIR)/%) $(DAEMONS:%=$(SBINDIR)/%) \
-	$(foreach page,$(MAN_PAGES),$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
-	$(COMPLETIONS:packaging/%.bash=$(COMPLETIONDIR)/%) \
-	$(DOCUMENTS:%=$(DOCDIR)/%) $(UNITDIR)/blkmirrord.service $(SYSUSERSDIR)/blkmirror.conf
+# MODE SOURCE TARGET of every file that is installed.
+FILES = $(foreach program,$(PROGRAMS),755 $(B)/bin/$(program) $(BINDIR)/$(program)) \
+	$(foreach page,$(MAN_PAGES),644 $(page) \
+		$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page))) \
+	$(foreach file,$(wildcard completions/*.bash),644 $(file) \
+		$(COMPLETIONDIR)/$(basename $(notdir $(file)))) \
+	$(foreach file,$(wildcard packaging/systemd/*.service),644 $(file) $(UNITDIR)/$(notdir $(file))) \
+	$(foreach file,$(wildcard packaging/systemd/*.sysusers),644 $(file) \
+		$(SYSUSERSDIR)/$(basename $(notdir $(file))).conf) \
+	$(foreach file,$(DOCUMENTS),644 $(file) $(DOCDIR)/$(notdir $(file)))
 
 .PHONY: install
 install: all ## programs, manual pages, systemd unit, completion, documents; DESTDIR=, PREFIX=
-	$(foreach program,$(COMMANDS),install -D -m 755 $(B)/bin/$(program) $(DESTDIR)$(BINDIR)/$(program);)
-	$(foreach program,$(DAEMONS),install -D -m 755 $(B)/bin/$(program) $(DESTDIR)$(SBINDIR)/$(program);)
-	$(foreach page,$(MAN_PAGES),install -D -m 644 $(page) \
-		$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page));)
-	$(foreach file,$(COMPLETIONS),install -D -m 644 $(file) \
-		$(DESTDIR)$(COMPLETIONDIR)/$(basename $(notdir $(file)));)
-	$(foreach file,$(DOCUMENTS),install -D -m 644 $(file) $(DESTDIR)$(DOCDIR)/$(file);)
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR)
-	sed 's|@SBINDIR@|$(SBINDIR)|g' packaging/blkmirrord.service.in >$(DESTDIR)$(UNITDIR)/blkmirrord.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/blkmirrord.service
-	install -m 644 packaging/blkmirror.sysusers $(DESTDIR)$(SYSUSERSDIR)/blkmirror.conf
+	@printf '%s %s %s\n' $(FILES) | while read -r mode source target; do \
+		echo "  INSTALL $(DESTDIR)$$target"; \
+		install -D -m "$$mode" "$$source" "$(DESTDIR)$$target" || exit 1; \
+	done
+	@! [ -d "$(DESTDIR)$(UNITDIR)" ] || \
+		sed -i 's|/usr/bin/|$(BINDIR)/|' "$(DESTDIR)$(UNITDIR)"/blkmirrord.service
 
-# Folders that others may share stay; what the daemon keeps (/var/lib/blkmirror) stays too.
+# What the daemon keeps (/var/lib/blkmirror) stays, and so do folders that others may share.
 .PHONY: uninstall
 uninstall: ## take away what 'install' put there, and only that
-	rm -f $(INSTALLED:%=$(DESTDIR)%)
-	rmdir $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR) 2>/dev/null || true
+	@printf '%s %s %s\n' $(FILES) | while read -r mode source target; do \
+		rm -f "$(DESTDIR)$$target" || exit 1; \
+	done
+	@! [ -d "$(DESTDIR)$(DOCDIR)" ] || rmdir --ignore-fail-on-non-empty "$(DESTDIR)$(DOCDIR)"
 
 .PHONY: deb
 deb: all ## build/blkmirror_VERSION_ARCH.deb
