@@ -205,7 +205,7 @@ static uint32_t gather_batch(struct blk_file *file)
 	return count;
 }
 
-/* ---- going down ---- */
+/* ---- W5: going down ---- */
 
 uint32_t blk_file_aio_submit(struct blk_file *file, struct iocb **batch, uint32_t count,
 			     void (*refuse)(struct blk_file *file, struct file_req *file_req))
