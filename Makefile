@@ -2,6 +2,7 @@
 # blkmirror - one non-recursive Makefile.  'make help' lists the targets.
 #
 # Knobs: CC=gcc|clang  SANITIZE=address,undefined|thread  DEVELOPER=1 (-Werror)  V=1 (show commands)
+#        BLKMIRROR_NO_DEPS=1 (install no packages)  PREFIX, DESTDIR (install)
 # The plain build lives in build/, every variant in build/variants/ of its own.
 
 CC ?= gcc
@@ -11,6 +12,7 @@ endif
 SANITIZE ?=
 DEVELOPER ?=
 PREFIX ?= /usr/local
+DESTDIR ?=
 VERSION := 0.1.0
 
 comma := ,
@@ -92,8 +94,9 @@ $(B)/obj/tools/blkmirrord/openapi.o: tools/blkmirrord/openapi.json
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 
-
 include tests/tests.mk
+include tools/chores.mk
+include packaging/packaging.mk
 
 # What 'make' needs before it can find its libraries: recipes that want it to be there call
 # 'make deps' first and then make again.
@@ -107,7 +110,7 @@ deps-list: ## print the packages that 'make deps' installs
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
+	@grep -hE '^[a-z0-9 -]+:.*##' Makefile $(wildcard */*.mk) | sed -E 's/:.*## /\t/' | \
 		awk -F'\t' '{ printf "  %-22s %s\n", $$1, $$2 }'
 
 .PHONY: clean

@@ -21,7 +21,7 @@ else
 fi
 make -s build/libblkmirror.a build/libtest.a >/dev/null || exit 1
 mkdir -p "$work/build"
-cp -a Makefile blkmirror datastores vmfs vmotion tests "$work/" 2>/dev/null
+cp -a Makefile packaging blkmirror datastores vmfs vmotion tests "$work/" 2>/dev/null
 [ -d tools ] && cp -a tools "$work/"
 cp -a build/obj "$work/build/"
 caught=0 missed=0

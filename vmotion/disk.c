@@ -56,7 +56,7 @@ static void stop_threads(struct disk_service *service)
 static int start_threads(struct disk_service *service, const struct disk_service_options *options,
 			 struct err *err)
 {
-	uint64_t buffer_bytes = options->buffer_bytes ? options->buffer_bytes : DEFAULT_BUFFER_BYTES;
+	uint64_t buffer_bytes = options->buffer_bytes ?: DEFAULT_BUFFER_BYTES;
 	uint32_t wanted = thread_count_of(options);
 	int rc = 0;
 
@@ -66,7 +66,8 @@ static int start_threads(struct disk_service *service, const struct disk_service
 	while (!rc && service->thread_count < wanted) {
 		uint32_t i = service->thread_count;
 
-		rc = io_thread_start(i, MAX(buffer_bytes, BUF_MAX_BYTES), &service->threads[i], err);
+		rc = io_thread_start(i, MAX(buffer_bytes, BUF_MAX_BYTES), &service->threads[i],
+				     err);
 		if (rc)
 			break;
 		service->thread_count++;
@@ -90,6 +91,7 @@ int disk_service_new(struct loop *main_loop, const struct disk_service_options *
 	if (!service)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot start the disk service");
 	service->main_loop = main_loop;
+	service->patience_ns = RELOCATE_PATIENCE_NS;
 	snprintf(service->run_dir, sizeof(service->run_dir), "%s", options->run_dir);
 	list_init(&service->disks);
 	list_init(&service->relocations);
@@ -262,8 +264,8 @@ int disk_move_begin(struct disk *disk, struct err *err)
 {
 	LOOP_CHECK(disk->service->main_loop);
 	if (disk->state != DISK_ATTACHED)
-		return err_set(err, ERR_DISK_NOT_ATTACHED, -EBUSY, "the disk '%s' is being detached",
-			       disk->id);
+		return err_set(err, ERR_DISK_NOT_ATTACHED, -EBUSY,
+			       "the disk '%s' is being detached", disk->id);
 	if (disk->moving)
 		return err_set(err, ERR_DISK_MOVING, -EBUSY, "the disk '%s' is being moved already",
 			       disk->id);

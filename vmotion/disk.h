@@ -65,7 +65,8 @@ struct disk_attach_spec {
  * The spec is copied; the datastore is borrowed until the disk is detached.
  */
 void disk_attach(struct disk_service *service, const struct disk_attach_spec *spec,
-		 void (*attached)(struct disk *disk, const struct err *err, void *user), void *user);
+		 void (*attached)(struct disk *disk, const struct err *err, void *user),
+		 void *user);
 
 /*
  * Refused while the disk moves (ERR_DISK_MOVING), and, without force, while a client is connected

@@ -278,7 +278,8 @@ static int judge_id(struct disk *disk, const struct disk_attach_spec *spec, stru
 	}
 	/* The same rule as for a datastore's name. */
 	if (!ds_name_is_valid(spec->id))
-		return err_set(err, ERR_BAD_NAME, -EINVAL, "'%.80s' cannot be a disk's id", spec->id);
+		return err_set(err, ERR_BAD_NAME, -EINVAL, "'%.80s' cannot be a disk's id",
+			       spec->id);
 	if (disk_by_id(service, spec->id))
 		return err_set(err, ERR_DISK_ID_TAKEN, -EEXIST, "the id '%s' is taken", spec->id);
 	snprintf(disk->id, sizeof(disk->id), "%s", spec->id);
@@ -500,7 +501,8 @@ void disk_detach(struct disk *disk, bool force, void (*detached)(const struct er
 		rc = err_set(&err, ERR_DISK_NOT_ATTACHED, -EBUSY, "the disk '%s' is being detached",
 			     disk->id);
 	else if (disk->moving)
-		rc = err_set(&err, ERR_DISK_MOVING, -EBUSY, "the disk '%s' is being moved", disk->id);
+		rc = err_set(&err, ERR_DISK_MOVING, -EBUSY, "the disk '%s' is being moved",
+			     disk->id);
 	if (rc) {
 		detach_refuse(service, &err, detached, user);
 		return;

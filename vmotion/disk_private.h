@@ -8,6 +8,8 @@
 #include "vmotion/disk_io.h"
 #include "vmotion/disk_socket.h"
 
+/* How long an ended mover may wait for late requests before the task ends without it. */
+#define RELOCATE_PATIENCE_NS (30 * NS_PER_S)
 /* A window of N seconds needs N + 1 samples. */
 #define GUEST_SAMPLES (DISK_GUEST_WINDOW_S + 1)
 
@@ -33,6 +35,7 @@ struct disk_service {
 	struct worker *record_worker;   /* the state directory's; relocate*.c */
 	struct timer sampler;
 	struct list relocations;        /* running ones; relocate*.c */
+	uint64_t patience_ns;           /* how long an ended mover may wait for late requests */
 };
 
 enum disk_state {

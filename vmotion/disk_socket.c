@@ -124,8 +124,8 @@ static int judge_present(const char *path, struct err *err)
 	if (rc == 0 || rc == -EAGAIN)
 		return err_set(err, ERR_EXPORT_SOCKET, -EADDRINUSE,
 			       "another program serves the socket '%s'", path);
-	return err_set(err, ERR_EXPORT_SOCKET, rc, "cannot tell whether the socket '%s' is in use: %s",
-		       path, err_strerror(rc));
+	return err_set(err, ERR_EXPORT_SOCKET, rc,
+		       "cannot tell whether the socket '%s' is in use: %s", path, err_strerror(rc));
 }
 
 /* Bind and listen under a temporary name in the directory, whatever the directory's length. */

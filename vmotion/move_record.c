@@ -149,8 +149,10 @@ static void disk_encode(const struct move_record_disk *disk, struct record_disk 
 		.target_has_identity = to_le32(disk->target_has_identity),
 	};
 	memcpy(out->uuid, disk->uuid, sizeof(out->uuid));
-	snprintf(out->source_datastore, sizeof(out->source_datastore), "%s", disk->source_datastore);
-	snprintf(out->target_datastore, sizeof(out->target_datastore), "%s", disk->target_datastore);
+	snprintf(out->source_datastore, sizeof(out->source_datastore), "%s",
+		 disk->source_datastore);
+	snprintf(out->target_datastore, sizeof(out->target_datastore), "%s",
+		 disk->target_datastore);
 	snprintf(out->source_path, sizeof(out->source_path), "%s", disk->source_path);
 	snprintf(out->target_path, sizeof(out->target_path), "%s", disk->target_path);
 }
@@ -192,7 +194,8 @@ int move_record_make_id(const char *task_id, const uint8_t host_uuid[16], char o
 	int used;
 
 	if (strlen(task_id) > 20 || !ds_name_is_valid(task_id))
-		return err_set(err, ERR_BAD_NAME, -EINVAL, "'%.40s' cannot be a move's id", task_id);
+		return err_set(err, ERR_BAD_NAME, -EINVAL, "'%.40s' cannot be a move's id",
+			       task_id);
 	used = snprintf(out, MOVE_ID_BYTES, "%.20s-", task_id);
 	for (int i = 0; i < 8; i++)
 		used += snprintf(out + used, (size_t)(MOVE_ID_BYTES - used), "%02x", host_uuid[i]);
@@ -229,8 +232,8 @@ int move_record_judge(const char *state_dir, const char *id, struct err *err)
 	if (rc)
 		return rc;
 	if (access(directory, W_OK | X_OK) && (errno != ENOENT || access(state_dir, W_OK | X_OK)))
-		return err_set(err, ERR_STATE_DIR, -errno, "cannot write in '%.180s': %s", state_dir,
-			       err_strerror(errno));
+		return err_set(err, ERR_STATE_DIR, -errno, "cannot write in '%.180s': %s",
+			       state_dir, err_strerror(errno));
 	snprintf(path, sizeof(path), "%s/%.40s", directory, id);
 	if (access(path, F_OK) == 0)
 		return err_set(err, ERR_DISK_MARKED, -EEXIST,
@@ -420,8 +423,9 @@ int move_record_remove(struct move_record *record, struct err *err)
 	if (!rc)
 		rc = sync_directory(record->directory);
 	if (rc)
-		return err_set(err, ERR_JOURNAL_IO, rc, "cannot remove the record of the move %s: %s",
-			       record->info.id, err_strerror(rc));
+		return err_set(err, ERR_JOURNAL_IO, rc,
+			       "cannot remove the record of the move %s: %s", record->info.id,
+			       err_strerror(rc));
 	return 0;
 }
 
@@ -492,7 +496,8 @@ static int decode_body(struct move_record *record, const uint8_t *body, uint32_t
 		    XXH3_64bits(body, body_bytes(count)) != record->body_checksum)
 			return -EBADMSG;
 	} else {
-		while (count < max_disks && !entry_is_blank((const struct record_disk *)body + count))
+		while (count < max_disks &&
+		       !entry_is_blank((const struct record_disk *)body + count))
 			count++;
 	}
 	for (uint32_t i = 0; i < count; i++)

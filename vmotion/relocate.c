@@ -193,8 +193,7 @@ static void walk_next(struct relocation *relocation)
 						       : disk->source_datastore), &walk->job);
 }
 
-void walk_disks(struct relocation *relocation, bool on_target, bool go_on,
-		int (*visit)(struct relocation *relocation, struct move_disk *disk, struct err *err))
+void walk_disks(struct relocation *relocation, bool on_target, bool go_on, disk_visit *visit)
 {
 	relocation->walk = (struct disk_walk){ .on_target = on_target, .go_on = go_on,
 					       .visit = visit };

@@ -38,7 +38,7 @@ enum relocate_state {
 const char *relocate_state_name(enum relocate_state state);
 
 struct relocate_disk_spec {
-	const char *name;               /* how the machine calls it: "scsi0:0"; NULL: its id or path */
+	const char *name;               /* the machine's: "scsi0:0"; NULL: its id or path */
 	struct disk *disk;              /* attached; or NULL and the next two */
 	struct datastore *source_datastore;
 	const char *source_path;
@@ -52,7 +52,7 @@ struct relocate_spec {
 	uint32_t disk_count;            /* 1..MOVER_DISKS_MAX */
 	struct mover_options options;
 	bool keep_source;
-	const char *task_id;            /* with host_uuid it makes the journal id; at most 20 characters */
+	const char *task_id;            /* at most 20 characters; see relocation_journal_id() */
 	const char *state_dir;          /* STATE-DIR/moves/ holds the records */
 	uint8_t host_uuid[16];
 	/*
@@ -101,7 +101,7 @@ struct relocate_status {
 	enum relocate_phase phase;
 	uint64_t total_bytes, done_bytes, remaining_bytes, rate_bytes_per_s, eta_s;
 	bool degraded;
-	struct err degraded_why;        /* degraded, paused by a fault, not converging, or left over */
+	struct err degraded_why;        /* degraded, paused by a fault, or left over */
 	uint64_t stun_ns;               /* 0: not yet */
 	struct err error;               /* FAILED */
 	/* What the guest felt over all its disks: now (last second) and before the move. */
@@ -121,8 +121,8 @@ struct relocate_status {
  * ERR_DISK_MOVING.
  */
 MUST_CHECK int relocate_start(struct disk_service *service, const struct relocate_spec *spec,
-			      void (*changed)(struct relocation *relocation, void *user), void *user,
-			      struct relocation **out, struct err *err);
+			      void (*changed)(struct relocation *relocation, void *user),
+			      void *user, struct relocation **out, struct err *err);
 void relocation_status(const struct relocation *relocation, struct relocate_status *out);
 /* Did the check refuse it?  Then the report is here. */
 const struct check_report *relocation_refused(const struct relocation *relocation);

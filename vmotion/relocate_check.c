@@ -107,8 +107,8 @@ static void judge_pair(const struct move_disk *disk, const struct move_disk *oth
 			datastore_name(disk->target_datastore), disk->target_path);
 	if (disk->io_loop && other->io_loop && disk->io_loop != other->io_loop)
 		err_set(check_report_error(report), ERR_MOVE_THREADS, -EINVAL,
-			"'%s' and '%s' are served by different I/O threads and cannot switch over in "
-			"one instant", disk->name, other->name);
+			"'%s' and '%s' are served by different I/O threads and cannot switch over "
+			"in one instant", disk->name, other->name);
 }
 
 static void judge_datastore(const struct move_disk *disk, struct datastore *ds,
@@ -237,12 +237,13 @@ static void judge_source_role(const struct move_plan *plan, const struct move_di
 			disk->source_path);
 		return;
 	}
-	/* Attached here, so locked and known to be authoritative: a mark that could not be lifted. */
+	/* Attached here, so locked and authoritative: a mark that could not be lifted. */
 	if (disk->attached && host_is_ours(plan, identity))
 		return;
 	err_set(check_report_error(report), ERR_DISK_MARKED, -EBUSY,
-		"'%s:%.120s' is marked '%s' by the move %.40s", datastore_name(disk->source_datastore),
-		disk->source_path, disk_role_name(identity->role), identity->journal_id);
+		"'%s:%.120s' is marked '%s' by the move %.40s",
+		datastore_name(disk->source_datastore), disk->source_path,
+		disk_role_name(identity->role), identity->journal_id);
 }
 
 /*
@@ -255,8 +256,8 @@ static void try_source_lock(const struct move_disk *disk, struct check_report *r
 	struct ds_disk *opened;
 	struct err err;
 
-	if (ds_disk_open(disk->source_datastore, disk->source_path, DS_OPEN_READ_ONLY, NULL, &opened,
-			 &err) == 0)
+	if (ds_disk_open(disk->source_datastore, disk->source_path, DS_OPEN_READ_ONLY, NULL,
+			 &opened, &err) == 0)
 		ds_disk_close(opened);
 	else
 		*check_report_error(report) = err;
@@ -281,8 +282,8 @@ static void check_source_run(struct job *job)
 		disk->block_bytes = disk->source.sector_bytes;
 	if (!disk->source.has_identity)
 		err_set(check_report_warning(check->report), ERR_MOVE_HOST_LOCAL, -ENOTSUP,
-			"the source '%s:%.100s' can carry no mark: only this host knows that it moves, "
-			"and it is not deleted", datastore_name(disk->source_datastore),
+			"the source '%s:%.100s' can carry no mark: only this host knows that it "
+			"moves, and it is not deleted", datastore_name(disk->source_datastore),
 			disk->source_path);
 }
 
@@ -403,7 +404,8 @@ static void judge_space(const struct move_plan *plan, uint32_t first, struct che
 			(unsigned long long)free_bytes, (unsigned long long)need_bytes);
 	else if (full_bytes > free_bytes)
 		err_set(check_report_warning(report), ERR_MOVE_THIN, -ENOSPC,
-			"the thin disks may grow to %llu bytes and the datastore '%s' has %llu left",
+			"the thin disks may grow to %llu bytes and the datastore '%s' has %llu "
+			"left",
 			(unsigned long long)full_bytes, ds, (unsigned long long)free_bytes);
 }
 
@@ -531,7 +533,8 @@ void relocate_check(struct disk_service *service, const struct relocate_spec *sp
 	if (!lone || move_plan_init(&lone->plan, service, spec, &lone->report)) {
 		free(lone);
 		no_memory.error_count = 1;
-		err_set(&no_memory.errors[0], ERR_NO_MEMORY, -ENOMEM, "cannot check the relocation");
+		err_set(&no_memory.errors[0], ERR_NO_MEMORY, -ENOMEM,
+			"cannot check the relocation");
 		checked(&no_memory, user);
 		return;
 	}

@@ -109,8 +109,8 @@ static void judge_verification(struct relocation *relocation)
 		return;
 	relocation->outcome = RELOCATE_FAILED;
 	err_set(&relocation->error, ERR_MOVE_VERIFY, -EIO,
-		"the target is authoritative, and %llu of the last regions compared with the source "
-		"differ, %llu bytes could not be compared; the source is kept, retired",
+		"the target is authoritative, and %llu of the last regions compared with the "
+		"source differ, %llu bytes could not be compared; the source is kept, retired",
 		(unsigned long long)mismatches, (unsigned long long)unverified_bytes);
 }
 

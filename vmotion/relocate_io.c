@@ -98,7 +98,7 @@ static void promote_targets(struct relocation *relocation)
 static void commit_unknown(struct relocation *relocation)
 {
 	if (atomic_load(&relocation->io.commit_outcome) == COMMIT_PENDING)
-		relocation->io.commit_err = relocation->job_err;        /* the first one tells most */
+		relocation->io.commit_err = relocation->job_err;        /* the first tells most */
 	atomic_store(&relocation->io.commit_outcome, COMMIT_UNKNOWN);
 	notice(relocation);
 	log_error("relocate", "%s: guest I/O is held: %s", relocation->plan.journal_id,
@@ -127,7 +127,7 @@ static void commit_done(struct job *job)
 	} else {
 		commit_settled(relocation, COMMIT_ABORTED);
 		mover_committed(relocation->io.mover, -ECANCELED);
-		/* It would try again; a state directory that fails writes is not to hold a guest twice. */
+		/* It would try again; a state directory that fails may not hold a guest twice. */
 		if (mover_cancel(relocation->io.mover, NULL))
 			log_error("relocate", "%s: the mover goes on after its commit was aborted",
 				  relocation->plan.journal_id);
@@ -161,8 +161,8 @@ static int judge_device(const struct move_disk *disk, struct err *err)
 			       (unsigned long long)gate->size_bytes);
 	if (target->limits.block_bytes > gate->limits.block_bytes)
 		return err_set(err, ERR_MOVE_SECTOR, -EINVAL,
-			       "the disk '%s' has sectors of %u bytes, its target of %u", disk->name,
-			       gate->limits.block_bytes, target->limits.block_bytes);
+			       "the disk '%s' has sectors of %u bytes, its target of %u",
+			       disk->name, gate->limits.block_bytes, target->limits.block_bytes);
 	if (target->limits.read_only)
 		return err_set(err, ERR_DS_READ_ONLY, -EROFS, "the target of '%s' is read-only",
 			       disk->name);
@@ -389,7 +389,7 @@ void relocate_io_free_mover(struct relocation *relocation)
 	}
 	relocation->mover_alive = false;
 	relocation->stage_is_undo = relocation->stage == STAGE_UNDOING;
-	timer_start(&relocation->patience, RELOCATE_PATIENCE_NS);
+	timer_start(&relocation->patience, relocation->plan.service->patience_ns);
 	send_call(relocation, free_run, freed);
 }
 
@@ -420,7 +420,7 @@ struct verb_call {
 	struct io_call call;
 	struct relocation *relocation;
 	struct mover_options options;
-	void (*apply)(struct mover *mover, const struct mover_options *options);
+	mover_verb *apply;
 };
 
 static void verb_run(struct io_call *call)
@@ -445,9 +445,7 @@ static void verb_done(struct io_call *call)
 	}
 }
 
-int relocate_io_verb(struct relocation *relocation,
-		     void (*apply)(struct mover *mover, const struct mover_options *options),
-		     struct err *err)
+int relocate_io_verb(struct relocation *relocation, mover_verb *apply, struct err *err)
 {
 	struct verb_call *verb;
 

@@ -94,7 +94,7 @@ enum relocate_stage {
 	STAGE_HELD,
 	STAGE_PAUSED,
 	STAGE_SWITCHING,
-	STAGE_COMMITTING,               /* the record is being written: no way back but its answer */
+	STAGE_COMMITTING,               /* the record is being written (R-J3) */
 	STAGE_COMMITTED,                /* target authoritative; marks and clean-up */
 	STAGE_UNDOING,                  /* source authoritative; clean-up */
 	STAGE_LINGERING,                /* ended for the operator; late requests have to settle */
@@ -126,6 +126,11 @@ struct relocate_step {
 	void (*begin)(struct relocation *relocation);
 };
 
+/* [worker] 0, or -errno with *err. */
+typedef int disk_visit(struct relocation *relocation, struct move_disk *disk, struct err *err);
+/* [I/O loop] */
+typedef void mover_verb(struct mover *mover, const struct mover_options *options);
+
 /* One blocking call per disk, in order, on the worker of its source's or target's datastore. */
 struct disk_walk {
 	struct job job;
@@ -134,7 +139,7 @@ struct disk_walk {
 	bool go_on;                     /* after a failure, with the next disk */
 	int rc;                         /* the first failure's */
 	struct err err;
-	int (*visit)(struct relocation *relocation, struct move_disk *disk, struct err *err);
+	disk_visit *visit;
 };
 
 /* What lives on the I/O loop. */
@@ -199,8 +204,6 @@ struct relocation {
 };
 
 #define RELOCATE_TICK_NS (NS_PER_S / 5)
-/* How long an ended mover may wait for late requests before the task ends without it. */
-#define RELOCATE_PATIENCE_NS (30 * NS_PER_S)
 
 /* relocate.c */
 void relocation_event(struct relocation *relocation, enum relocate_event event);
@@ -213,8 +216,7 @@ void step_failed(struct relocation *relocation, const struct err *err);
 void relocation_fail(struct relocation *relocation, const struct err *err);
 /* Something stays behind: the record is kept, so that a restart tries again. */
 void relocation_left_over(struct relocation *relocation, const struct err *err);
-void walk_disks(struct relocation *relocation, bool on_target, bool go_on,
-		int (*visit)(struct relocation *relocation, struct move_disk *disk, struct err *err));
+void walk_disks(struct relocation *relocation, bool on_target, bool go_on, disk_visit *visit);
 void relocation_job(struct relocation *relocation, void (*run)(struct job *job),
 		    void (*done)(struct job *job));
 void relocation_ended(struct relocation *relocation);
@@ -236,9 +238,7 @@ void relocate_io_close_old(struct relocation *relocation);
  * Apply to the mover, on its loop; nothing where there is none (yet: it starts with the options).
  * 0 or -ENOMEM.
  */
-MUST_CHECK int relocate_io_verb(struct relocation *relocation,
-				void (*apply)(struct mover *mover, const struct mover_options *options),
-				struct err *err);
+MUST_CHECK int relocate_io_verb(struct relocation *relocation, mover_verb *apply, struct err *err);
 /* A step: wait for verbs that are on their way. */
 void relocate_io_drain_verbs(struct relocation *relocation);
 /* On the main loop, when the I/O loop has told something. */

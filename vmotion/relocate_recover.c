@@ -215,7 +215,8 @@ static int mark(const struct pass_job *pass, const char *path,
 	int rc;
 
 	if (!pass->attached)
-		return move_mark_path(pass->datastore, path, pass->recovery->move->id, identity, err);
+		return move_mark_path(pass->datastore, path, pass->recovery->move->id, identity,
+				      err);
 	rc = ds_disk_mark(disk_opened(pass->attached), identity, err);
 	return rc == -ENOTSUP ? 0 : rc;
 }
@@ -346,8 +347,8 @@ static bool move_decide(struct recovery *recovery)
 		recovery->forced = true;
 		move->authoritative = recovery->keep;
 	} else if (recovery->keep != RECOVER_UNKNOWN && move->authoritative != recovery->keep) {
-		err_set(&why, ERR_RECOVER_PROVED, -EINVAL,
-			"the %s is proved to be authoritative", recover_side_name(move->authoritative));
+		err_set(&why, ERR_RECOVER_PROVED, -EINVAL, "the %s is proved to be authoritative",
+			recover_side_name(move->authoritative));
 	}
 	move->why = why;
 	if (recovery->forced)

@@ -79,8 +79,8 @@ void recovery_entry(const struct recovery *recovery, uint32_t index, struct reco
  * The operator's word for a move that waits.  Looks again first: what is proved by now is not
  * the operator's to decide otherwise (ERR_RECOVER_PROVED).  The copy that is kept must be
  * reachable; the other one is dealt with if it is, left alone if not.  Keeping the target never
- * deletes the source.  kept(): NULL, or ERR_RECOVER_UNKNOWN, ERR_RECOVER_PROVED, ERR_JOURNAL_DAMAGED
- * (the disks are not known), or why the copy cannot be kept.
+ * deletes the source.  kept(): NULL, or ERR_RECOVER_UNKNOWN, ERR_RECOVER_PROVED,
+ * ERR_JOURNAL_DAMAGED (the disks are not known), or why the copy cannot be kept.
  */
 void recovery_keep(struct recovery *recovery, const char *id, enum recover_side keep,
 		   void (*kept)(const struct err *err, void *user), void *user);

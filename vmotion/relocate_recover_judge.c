@@ -31,8 +31,8 @@ static void explain(const struct recover_look *look, const char *side, const cha
 		*why = look->err;
 	else
 		err_set(why, ERR_DISK_MARKED, -ESTALE,
-			"'%s:%.120s' is not the copy that the move's record knows as its %s", ds, path,
-			side);
+			"'%s:%.120s' is not the copy that the move's record knows as its %s", ds,
+			path, side);
 }
 
 static bool source_is_proved(const struct move_record_disk *disk, const struct recover_look *look,
@@ -126,7 +126,8 @@ static int plan_target(const struct move_record_info *move, const struct move_re
 {
 	const struct recover_look *source = &looks->source, *target = &looks->target;
 
-	if (forced && disk->target_has_identity && !is_copy(target, disk, disk->target_generation)) {
+	if (forced && disk->target_has_identity &&
+	    !is_copy(target, disk, disk->target_generation)) {
 		explain(target, "target", disk->target_datastore, disk->target_path, err);
 		return target->rc ? target->rc : -ESTALE;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* relocate_recover_private.h - judging apart from doing, so that the judgement can be tested alone. */
+/* relocate_recover_private.h - judging apart from doing, so that it can be tested alone. */
 #ifndef BM_VMOTION_RELOCATE_RECOVER_PRIVATE_H
 #define BM_VMOTION_RELOCATE_RECOVER_PRIVATE_H
 

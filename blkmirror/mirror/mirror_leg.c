@@ -216,7 +216,7 @@ static void mirror_leg_settled(struct blk_req *req)
 	mirror->hooks.settled(mirror->user);
 }
 
-/* ---- starting ---- */
+/* ---- W5: a leg goes down ---- */
 
 static void mirror_leg_submit(struct mirror_leg *leg)
 {

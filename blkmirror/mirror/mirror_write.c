@@ -5,6 +5,7 @@
  * W2 enter: an op, and the range among the guest's requests (R10)
  * W3 granted: nothing overlapping is in flight
  * W4 start: choose the legs, now and not earlier (R1), and start them
+ * W5 the devices carry them out (mirror_leg.c: the target's; the stores' own files)
  * W6 settle: the primary's result is the guest's; let the next one in
  */
 #include <errno.h>

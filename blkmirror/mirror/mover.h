@@ -87,6 +87,7 @@ struct mover_disk_stats {
 	uint64_t suspect_bytes;         /* under target legs that have not settled (R2) */
 	uint64_t active_bytes;          /* in active extents of the journal (R-J2) */
 	uint64_t verified_bytes, unverified_bytes;
+	uint64_t verify_read_bytes;
 	uint64_t verify_mismatches;
 	bool target_authoritative;
 };

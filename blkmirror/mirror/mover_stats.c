@@ -19,6 +19,7 @@ static void part_stats(const struct mover_part *part, struct mover_disk_stats *o
 		.shed_bytes = mirror.shed_bytes, .suspect_bytes = mirror.suspect_bytes,
 		.dirty_bytes = dirty_bitmap_bytes(mirror_dirty(part->mirror)),
 		.verified_bytes = verify.verified_bytes,
+		.verify_read_bytes = verify.read_bytes,
 		.unverified_bytes = verifier_waiting_bytes(part->verifier),
 		.verify_mismatches = verify.mismatches,
 		.target_authoritative = mirror_state(part->mirror) == MIRROR_SWITCHED,
@@ -35,7 +36,9 @@ static void mover_progress(const struct mover *mover, struct mover_stats *out)
 		unverified += out->disks[i].unverified_bytes;
 		size += out->disks[i].size_bytes;
 	}
-	if (mover->state == MOVER_VERIFY && mover->verify_started && dirty == 0) {
+	if (mover->state >= MOVER_SWITCH && mover->state <= MOVER_DONE) {
+		out->total_bytes = out->done_bytes = size;
+	} else if (mover->state == MOVER_VERIFY && mover->verify_started && dirty == 0) {
 		out->total_bytes = mover->verify_total_bytes;
 		out->done_bytes = out->total_bytes - MIN(unverified, out->total_bytes);
 	} else {
@@ -44,7 +47,7 @@ static void mover_progress(const struct mover *mover, struct mover_stats *out)
 	}
 }
 
-/* Work done: what was read and judged, or written. */
+/* Work done: what was really read or written; holes cost nothing and count for nothing. */
 static uint64_t mover_work_bytes(const struct mover_stats *stats, uint64_t *mirrored)
 {
 	uint64_t work = 0;
@@ -53,7 +56,7 @@ static uint64_t mover_work_bytes(const struct mover_stats *stats, uint64_t *mirr
 	for (uint32_t i = 0; i < stats->disk_count; i++) {
 		const struct mover_disk_stats *disk = &stats->disks[i];
 
-		work += disk->copied_bytes + disk->zero_bytes + disk->verified_bytes;
+		work += disk->copied_bytes + disk->zero_bytes + disk->verify_read_bytes;
 		*mirrored += disk->mirrored_bytes;
 	}
 	return work;

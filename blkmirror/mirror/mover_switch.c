@@ -255,6 +255,7 @@ void mover_switch_look(struct mover *mover)
 			mover_switch_again(mover);
 			return;
 		}
+		/* S2: the jobs come to rest while the guests still run. */
 		mover_switch_step(mover, SWITCH_QUIET);
 		mover_halt_jobs(mover);
 		mover_look(mover);
@@ -281,6 +282,7 @@ void mover_switch_look(struct mover *mover)
 	}
 }
 
+/* S1: all is in sync.  What the targets can flush now need not be flushed in the stun. */
 void mover_switch_begin(struct mover *mover)
 {
 	if (!mover->switch_from_ns)

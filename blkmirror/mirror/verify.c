@@ -143,6 +143,7 @@ static void verify_job_part_read(struct verify_job *job)
 	if (--job->pending)
 		return;
 	if (!error) {
+		verifier->stats.read_bytes += job->window.len_bytes;
 		verify_job_judge(job);
 		return;
 	}

@@ -35,6 +35,7 @@ struct verify_hooks {
 
 struct verify_stats {
 	uint64_t verified_bytes;        /* judged, regions judged again counted again */
+	uint64_t read_bytes;            /* of the target; its holes are judged without reading */
 	uint64_t mismatches;
 };
 

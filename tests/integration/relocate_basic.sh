@@ -52,7 +52,7 @@ stop_tool() {
 fio_job() { # URI SECONDS
 	fio --name=guest --ioengine=nbd --uri="$1" --rw=randwrite --bs=4k --size=64m --iodepth=8 \
 		--time_based=0 --loops="$2" --verify=crc32c --verify_fatal=1 --do_verify=1 \
-		--randrepeat=1 --output="$work/fio.log" >/dev/null 2>&1
+		--randrepeat=1 --verify_state_save=0 --output="$work/fio.log" >/dev/null 2>&1
 }
 
 # ---- 1: a disk made by qemu-img moves under fio ----

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "datastores/datastore_private.h"
+#include "tests/lib/loop_thread.h"
 
 static const struct datastore_ops *real;
 static const struct ds_disk_ops *real_disk;
@@ -77,10 +78,114 @@ static int fault_mark(struct ds_disk *disk, const struct disk_identity *identity
 	GUARDED(real_disk->mark(disk, identity, err));
 }
 
+/* ---- devices that hang ---- */
+
+struct hangable {
+	struct blk_dev dev;             /* hands requests on to inner, or keeps them */
+	struct blk_dev *inner;          /* NULL: free */
+	bool hung;                      /* the I/O loop's */
+	struct list kept;
+};
+
+static struct hangable hangables[4];
+static _Atomic bool hangable_wanted;
+
+/* The request is inner's from now on, completion included. */
+static void hangable_pass(struct hangable *one, struct blk_req *req)
+{
+	one->dev.in_flight--;
+	blk_submit(one->inner, req);
+}
+
+static void hangable_submit(struct blk_dev *dev, struct blk_req *req)
+{
+	struct hangable *one = container_of(dev, struct hangable, dev);
+
+	if (one->hung && (blk_op_writes(req->op) || req->op == BLK_FLUSH))
+		list_append(&one->kept, &req->node);
+	else
+		hangable_pass(one, req);
+}
+
+static void hangable_close(struct blk_dev *dev)
+{
+	struct hangable *one = container_of(dev, struct hangable, dev);
+
+	blk_close(one->inner);
+	one->inner = NULL;
+}
+
+static const struct blk_ops hangable_ops = { .name = "hangable", .submit = hangable_submit,
+					     .close = hangable_close };
+
+static int hangable_wrap(struct blk_dev **dev)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(hangables); i++) {
+		struct hangable *one = &hangables[i];
+
+		if (one->inner)
+			continue;
+		blk_dev_init(&one->dev, &hangable_ops, (*dev)->loop, (*dev)->size_bytes,
+			     &(*dev)->limits);
+		one->inner = *dev;
+		one->hung = false;
+		list_init(&one->kept);
+		*dev = &one->dev;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+struct hang_call {
+	struct task task;
+	struct hangable *one;
+	bool hung;
+	struct latch done;
+};
+
+static void hang_run(struct task *task)
+{
+	struct hang_call *call = container_of(task, struct hang_call, task);
+	struct list *node;
+
+	call->one->hung = call->hung;
+	while (!call->hung && (node = list_pop(&call->one->kept)))
+		hangable_pass(call->one, list_entry(node, struct blk_req, node));
+	latch_raise(&call->done);
+}
+
+void ds_fault_hang(bool hung)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(hangables); i++) {
+		struct hang_call call = { .task.run = hang_run, .one = &hangables[i],
+					  .hung = hung, .done = LATCH_INIT };
+
+		if (!hangables[i].inner)
+			continue;
+		loop_send(hangables[i].dev.loop, &call.task);
+		CHECK(latch_wait(&call.done, 10 * NS_PER_S));
+	}
+}
+
+void ds_fault_hangable(bool on)
+{
+	atomic_store(&hangable_wanted, on);
+}
+
+static int make_dev(struct ds_disk *disk, struct loop *io_loop, bool as_target,
+		    struct blk_dev **out, struct err *err)
+{
+	int rc = real_disk->make_dev(disk, io_loop, as_target, out, err);
+
+	if (rc || !as_target || !atomic_load(&hangable_wanted))
+		return rc;
+	return hangable_wrap(out);
+}
+
 static int fault_make_dev(struct ds_disk *disk, struct loop *io_loop, bool as_target,
 			  struct blk_dev **out, struct err *err)
 {
-	GUARDED(real_disk->make_dev(disk, io_loop, as_target, out, err));
+	GUARDED(make_dev(disk, io_loop, as_target, out, err));
 }
 
 static struct ds_disk_ops fault_disk_ops;

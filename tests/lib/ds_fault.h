@@ -26,4 +26,11 @@ uint64_t ds_fault_count(void);
 /* The next `count` writes of a record fail with EIO. */
 void record_fault_fail(unsigned count);
 
+/*
+ * While set, devices of targets made from now on can hang: ds_fault_hang() keeps their writes
+ * and flushes, or lets them go on.  At most 4 such devices.  Any thread but their loop's.
+ */
+void ds_fault_hangable(bool on);
+void ds_fault_hang(bool hung);
+
 #endif

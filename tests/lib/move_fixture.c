@@ -18,8 +18,10 @@
 
 static void watchdog_fired(struct timer *timer)
 {
+	bool an_answer_came_within_a_minute = false;
+
 	(void)timer;
-	CHECK(!"an answer has not come for a minute");
+	CHECK(an_answer_came_within_a_minute);
 }
 
 void move_fixture_make(struct move_fixture *fixture)

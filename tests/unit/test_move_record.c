@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test_move_record.c - the record of a move: what is written is read, what is damaged is refused. */
+/* test_move_record.c - a move's record: what is written is read, what is damaged is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,8 +80,8 @@ static void test_round_trip(void **state)
 
 		place_make(&place, counts[i]);
 		record = create(&place);
-		assert_int_equal(move_record_write(record, MOVE_COMMITTED, MOVE_DELETE_SOURCE, NULL),
-				 0);
+		assert_int_equal(
+			move_record_write(record, MOVE_COMMITTED, MOVE_DELETE_SOURCE, NULL), 0);
 		assert_int_equal(move_record_load(place.dir, place.info.id, &loaded, NULL), 0);
 		info = move_record_info(loaded);
 		assert_int_equal(info->state, MOVE_COMMITTED);
@@ -182,7 +182,8 @@ static void test_each_flipped_byte_is_found(void **state)
 
 		flip(&place, at);
 		loaded = NULL;
-		assert_int_equal(move_record_load(place.dir, place.info.id, &loaded, &err), -EBADMSG);
+		assert_int_equal(move_record_load(place.dir, place.info.id, &loaded, &err),
+				 -EBADMSG);
 		assert_int_equal(err.id, ERR_JOURNAL_DAMAGED);
 		if (at < 512) {
 			/* The disks are known, what is authoritative is not. */

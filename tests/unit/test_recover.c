@@ -91,9 +91,10 @@ static void test_judgement(void **state)
 		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, GONE, LIVE, RECOVER_TARGET, 0, 0 },
 		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, LIVE, LIVE, RECOVER_TARGET, 0, 0 },
 		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, OTHER, LIVE, RECOVER_TARGET, 0, 0 },
-		{ MOVE_COMMITTED, 0, UNREACHABLE, INCOMING, RECOVER_TARGET, ACTION_TARGET_LIVE, -EIO },
-		{ MOVE_COMMITTED, 0, MOVING, MOVING_ELSEWHERE, RECOVER_TARGET,
-		  ACTION_SOURCE_RETIRE, 0 },
+		{ MOVE_COMMITTED, 0, UNREACHABLE, INCOMING, RECOVER_TARGET, ACTION_TARGET_LIVE,
+		  -EIO },
+		{ MOVE_COMMITTED, 0, MOVING, MOVING_ELSEWHERE, RECOVER_TARGET, ACTION_SOURCE_RETIRE,
+		  0 },
 		{ MOVE_COMMITTED, 0, MOVING, INCOMING_ELSEWHERE, RECOVER_UNKNOWN, 0, 0 },
 		{ MOVE_COMMITTED, 0, MOVING, GONE, RECOVER_UNKNOWN, 0, 0 },
 		{ MOVE_COMMITTED, 0, MOVING, OTHER, RECOVER_UNKNOWN, 0, 0 },
@@ -103,7 +104,8 @@ static void test_judgement(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
-		struct recover_looks looks = { look_of(rows[i].source, 5), look_of(rows[i].target, 6) };
+		struct recover_looks looks = { look_of(rows[i].source, 5),
+					       look_of(rows[i].target, 6) };
 		struct recover_plan plan;
 		struct err why = { .id = ERR_NONE };
 

@@ -340,7 +340,8 @@ static void fail_nth(uint64_t nth, bool *fired)
 		assert_int_equal(recovery_count(recovery), 0);
 		recovery_free(recovery);
 		assert_int_equal(count_records(&world.fixture), 0);
-		assert_int_equal(stat_disk(&world.fixture, 1, "vm/a.vmdk").identity.role, DISK_LIVE);
+		assert_int_equal(stat_disk(&world.fixture, 1, "vm/a.vmdk").identity.role,
+				 DISK_LIVE);
 		if (disk_exists(&world.fixture, 0, "vm/a.vmdk"))
 			assert_int_equal(stat_disk(&world.fixture, 0, "vm/a.vmdk").identity.role,
 					 DISK_RETIRED);
@@ -450,6 +451,54 @@ static void test_inventory_failure_keeps_the_record(void **state)
 	world_close(&world);
 }
 
+/*
+ * R2: writes that a target's store keeps forbid deleting it.  The task ends all the same, says
+ * so, and the rest is done when they have settled.
+ */
+static void test_stuck_target_lingers(void **state)
+{
+	struct world world;
+	struct move move = { 0 };
+	struct relocate_spec spec;
+	struct guest *guest;
+	uint64_t failures, writes;
+
+	(void)state;
+	world_open(&world);
+	world.fixture.service->patience_ns = 200 * NS_PER_MS;
+	ds_fault_hangable(true);
+	guest = guest_start(&world.fixture, world.disk, 14);
+	spec = move_spec(&world.fixture, &world.spec, 1);
+	spec.options.hold = true;
+	spec.options.leg_deadline_ns = 100 * NS_PER_MS;
+	move_start(&move, &world.fixture, &spec);
+	move_wait_state(&move, RELOCATE_HELD);
+	ds_fault_hang(true);
+	/* The guest goes on, and a leg of it is late. */
+	writes = guest_writes(guest);
+	while (guest_writes(guest) < writes + 100 || !move.status.degraded)
+		wait_ns(&world.fixture, 10 * NS_PER_MS);
+	assert_int_equal(relocation_cancel(move.relocation, NULL), 0);
+	move_wait_ended(&move);
+	assert_int_equal(move.status.state, RELOCATE_CANCELLED);
+	assert_int_equal(move.status.degraded_why.id, ERR_MOVE_LEFTOVER);
+	assert_int_equal(stat_disk(&world.fixture, 0, "vm/a.vmdk").identity.role, DISK_LIVE);
+	assert_int_equal(stat_disk(&world.fixture, 1, "vm/a.vmdk").identity.role, DISK_INCOMING);
+	assert_int_equal(count_records(&world.fixture), 1);
+	assert_int_equal(detach(&world.fixture, world.disk, true), ERR_DISK_MOVING);
+	relocation_free(move.relocation);
+	assert_int_equal(relocate_count(world.fixture.service), 1);
+	assert_true(relocate_uses(world.fixture.service, world.fixture.ds[1]));
+	ds_fault_hang(false);
+	while (relocate_count(world.fixture.service))
+		wait_ns(&world.fixture, 10 * NS_PER_MS);
+	assert_true(guest_stop(guest, &failures));
+	assert_int_equal(failures, 0);
+	assert_at(&world, 0, 1);
+	ds_fault_hangable(false);
+	world_close(&world);
+}
+
 /* ---- the check ---- */
 
 static void assert_refused(struct world *world, struct relocate_spec *spec, enum err_id id)
@@ -529,7 +578,7 @@ static void test_check_predicts_space(void **state)
 	spec = move_spec(&world.fixture, &world.spec, 1);
 	assert_int_equal(check_move(&world.fixture, &spec)->error_count, 0);
 	assert_in_range(world.fixture.report.estimate_bytes, 1, MOVE_DISK_BYTES);
-	/* All but 1 MiB is promised to others; the file system is shared, so leave it some slack. */
+	/* All but 1 MiB is promised to others; the file system is shared: leave it some slack. */
 	assert_int_equal(datastore_space(world.fixture.ds[1], &space, NULL), 0);
 	spare = space.free_bytes - (1 << 20);
 	assert_int_equal(datastore_reserve(world.fixture.ds[1], spare, NULL), 0);
@@ -654,6 +703,7 @@ int main(void)
 		cmocka_unit_test(test_failed_commit_falls_back),
 		cmocka_unit_test(test_unknown_commit_holds),
 		cmocka_unit_test(test_inventory_failure_keeps_the_record),
+		cmocka_unit_test(test_stuck_target_lingers),
 		cmocka_unit_test(test_check_refuses),
 		cmocka_unit_test(test_check_predicts_space),
 		cmocka_unit_test(test_check_changes_nothing),
