@@ -107,6 +107,18 @@ if mount -t tmpfs -o size=4M none "$dir/tiny" 2>/dev/null; then
 	refused "no space to move" 409 BM-1106 POST /v1/disks/relocate \
 		'{"disk":"used","to":"tiny","provision":"thick"}'
 	check "nothing left on it" [ -z "$(find "$dir/tiny" -type f)" ]
+	# An import that finds no space half-way takes away what it made.
+	head -c 8M /dev/urandom >"$dir/in.raw"
+	api POST /v1/disks/import "{\"file\":\"$dir/in.raw\",\"disk\":\"tiny:i/i.vmdk\"}"
+	check "import queued" [ "$status" = 202 ]
+	task=$(jq -r .id "$dir/body")
+	for _ in $(seq 100); do
+		api GET "/v1/tasks/$task"
+		[ "$(jq -r .finished "$dir/body")" = null ] || break
+		sleep 0.1
+	done
+	check "it failed" [ "$(jq -r '.state + " " + .error.id' "$dir/body")" = "failed BM-1106" ]
+	check "nothing of it is left" [ -z "$(find "$dir/tiny" -type f)" ]
 fi
 
 # A key stands for one request.

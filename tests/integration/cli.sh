@@ -128,6 +128,36 @@ shape "all tasks" '[.tasks[].id] == ["t1", "t2", "t3"]'
 code 0 --json task show t1
 shape "an old task" '.state == "completed"'
 
+# ---- Ctrl-C and time-outs leave the task running ----
+if command -v qemu-io >/dev/null; then
+	# So slow that it runs until it is cancelled.
+	set -m
+	"$bin/blkmirror" disk relocate d1 --to b:slow/slow.vmdk --bandwidth 64KiB/s >"$dir/out" 2>"$dir/err" &
+	waiting=$!
+	set +m
+	for _ in $(seq 100); do grep -q copy "$dir/out" && break; sleep 0.05; done
+	kill -INT $waiting
+	wait $waiting
+	check "Ctrl-C: exit 4" [ $? = 4 ]
+	check "Ctrl-C: says how to cancel" grep -q 'task cancel t4' "$dir/err"
+	code 4 task wait t4 --timeout 200ms
+	code 0 --json task show t4
+	shape "it goes on" '.state == "running" and .phase == "copy"'
+	code 3 disk relocate d1 --to b:other/other.vmdk
+	check "one move at a time" grep -q BM-1203 "$dir/err"
+	code 0 task cancel t4
+	code 6 task wait t4
+	if command -v script >/dev/null; then
+		script -qec "stty cols 72; $bin/blkmirror task list --all" /dev/null </dev/null >"$dir/tty"
+		check "a table on a terminal" grep -q '^.\[1mID' "$dir/tty"
+		script -qec "stty cols 60; NO_COLOR=1 $bin/blkmirror disk relocate d1 --to b:tty/tty.vmdk" \
+			/dev/null </dev/null >"$dir/tty"
+		check "a bar on a terminal" grep -q '##' "$dir/tty"
+		check "never wider than it" [ "$(tr '\r' '\n' <"$dir/tty" | sed 's/\x1b\[[0-9]*[A-Z]//g' | wc -L)" -le 60 ]
+		code 0 disk relocate d1 --to a:moved/moved.vmdk
+	fi
+fi
+
 # ---- import, export, verify ----
 head -c 5242880 /dev/urandom >"$dir/in.raw"
 truncate -s 32M "$dir/in.raw"

@@ -3,8 +3,9 @@
  * daemon.h - the whole of blkmirrord: what it is made of, and its life.
  *
  *   start:  state directory locked, identity read, store opened, interrupted tasks failed,
- *           datastores opened, interrupted moves settled, disks attached again, then the API listens and READY is
- *           said.  What hangs for longer than RESTORE_WAIT is left behind and goes on.
+ *           datastores opened, interrupted moves settled, disks attached again, then the API
+ *           listens and READY is said.  What hangs for longer than RESTORE_WAIT is left behind
+ *           and goes on.
  *   reload: configuration read again; log level and budgets change at once, the rest
  *           at the next start.
  *   stop:   no new work, moves are cancelled back to their sources (a durable switch-over

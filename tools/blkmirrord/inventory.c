@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* inventory.c - the datastores.  Attachments are in attachments.c. */
+/* inventory.c - the datastores: opened, kept open, found.  Attachments are in attachments.c. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,6 @@
 #include "blkmirror/base/worker.h"
 #include "tools/blkmirrord/inventory_private.h"
 #include "tools/common/json_edge.h"
-#include "vmotion/relocate.h"
 
 #define RETRY_FIRST_NS (5 * NS_PER_S)
 #define RETRY_MAX_NS (300 * NS_PER_S)
@@ -31,9 +30,6 @@ struct space_job {
 	struct err err;
 	int rc;
 };
-
-static void entry_open(struct ds_entry *entry);
-static void entry_free(struct ds_entry *entry);
 
 /* ---- space ---- */
 
@@ -57,7 +53,7 @@ static void space_done(struct job *base)
 	ds_entry_put(entry);
 	free(job);
 	if (entry->gone)
-		entry_free(entry);
+		ds_entry_free(entry);
 	else if (!entry->inventory->stopping)
 		timer_start(&entry->refresh, REFRESH_NS);
 }
@@ -98,7 +94,7 @@ static json_t *entry_event(const struct ds_entry *entry)
 			 entry->error.id != ERR_NONE ? json_edge_err_object(&entry->error) : NULL);
 }
 
-static void entry_free(struct ds_entry *entry)
+void ds_entry_free(struct ds_entry *entry)
 {
 	CHECK(entry->users == 0);
 	CHECK(!entry->opening);
@@ -112,7 +108,7 @@ static void entry_free(struct ds_entry *entry)
 	free(entry);
 }
 
-static void entry_opened(struct ds_entry *entry, struct datastore *datastore)
+void ds_entry_opened(struct ds_entry *entry, struct datastore *datastore)
 {
 	entry->datastore = datastore;
 	entry->retry_ns = RETRY_FIRST_NS;
@@ -166,11 +162,11 @@ static void open_done(struct job *base)
 	} else {
 		entry->opening = false;
 		if (job->rc == 0)
-			entry_opened(entry, job->datastore);
+			ds_entry_opened(entry, job->datastore);
 		else if (!added)
 			entry_stayed_down(entry, &job->err);
 		else
-			entry_free(entry);
+			ds_entry_free(entry);
 		if (added)
 			added(NULL, &job->err, user);
 	}
@@ -178,7 +174,7 @@ static void open_done(struct job *base)
 	inventory_check_restored(inventory);
 }
 
-static void entry_open(struct ds_entry *entry)
+void ds_entry_open(struct ds_entry *entry)
 {
 	struct inventory *inventory = entry->inventory;
 	struct open_job *job = calloc(1, sizeof(*job));
@@ -206,10 +202,10 @@ static void retry_fired(struct timer *timer)
 	struct ds_entry *entry = container_of(timer, struct ds_entry, retry);
 
 	if (!entry->opening && !entry->datastore && !entry->inventory->stopping)
-		entry_open(entry);
+		ds_entry_open(entry);
 }
 
-static struct ds_entry *entry_new(struct inventory *inventory, const char *name, const char *url,
+struct ds_entry *ds_entry_new(struct inventory *inventory, const char *name, const char *url,
 				  const char *secret_file)
 {
 	struct ds_entry *entry = calloc(1, sizeof(*entry));
@@ -237,159 +233,6 @@ free_opener:
 free_entry:
 	free(entry);
 	return NULL;
-}
-
-/* ---- adding and removing ---- */
-
-struct add_request {
-	void (*added)(struct ds_entry *entry, const struct err *err, void *user);
-	void *user;
-	struct ds_entry *entry;
-};
-
-static void add_stored(int rc, const struct err *err, void *user)
-{
-	struct add_request *request = user;
-	struct ds_entry *entry = request->entry;
-	struct datastore *datastore = entry->unstored;
-
-	entry->unstored = NULL;
-	entry->opening = false;
-	if (rc) {
-		datastore_close(datastore);
-		entry_free(entry);
-		request->added(NULL, err, request->user);
-	} else {
-		entry_opened(entry, datastore);
-		request->added(entry, NULL, request->user);
-	}
-	free(request);
-}
-
-/* Not a datastore of the inventory before it is recorded: until then nobody finds it open. */
-static void add_opened(struct ds_entry *entry, const struct err *err, void *user)
-{
-	struct add_request *request = user;
-	struct store_value values[3];
-	struct err refused = { 0 };
-
-	if (entry) {
-		values[0] = STORE_TEXT(entry->name);
-		values[1] = STORE_TEXT(entry->url);
-		values[2] = STORE_TEXT(entry->secret_file);
-		request->entry = entry;
-		if (!store_exec(entry->inventory->store,
-				"INSERT INTO datastore(name, url, secret_file) VALUES(?1, ?2, ?3)",
-				values, 3, add_stored, request, &refused))
-			return;
-		add_stored(-EIO, &refused, request);
-		return;
-	}
-	request->added(NULL, err, request->user);
-	free(request);
-}
-
-static int add_judge(struct inventory *inventory, const char *name, const char *url,
-		     struct err *err)
-{
-	struct ds_entry *there = inventory_find(inventory, name, NULL);
-
-	if (there)
-		return err_set(err, ERR_DS_EXISTS, -EEXIST, "there is a datastore '%s' already: %s",
-			       name, there->datastore ? datastore_url(there->datastore) : "down");
-	if (inventory->entry_count >= INVENTORY_DATASTORES_MAX)
-		return err_set(err, ERR_BUSY, -ENOSPC, "there are %u datastores already",
-			       inventory->entry_count);
-	if (strlen(url) >= DS_URL_BYTES)
-		return err_set(err, ERR_DS_BAD_URL, -EINVAL, "the URL is longer than %d bytes",
-			       DS_URL_BYTES - 1);
-	return 0;
-}
-
-void inventory_add(struct inventory *inventory, const char *name, const char *url,
-		   const char *secret_file,
-		   void (*added)(struct ds_entry *entry, const struct err *err, void *user),
-		   void *user)
-{
-	struct add_request *request = calloc(1, sizeof(*request));
-	struct ds_entry *entry = NULL;
-	struct err err = { 0 };
-
-	if (!request) {
-		err_set(&err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	} else if (!add_judge(inventory, name, url, &err)) {
-		entry = entry_new(inventory, name, url, secret_file);
-		if (!entry)
-			err_set(&err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	}
-	if (!entry) {
-		free(request);
-		added(NULL, &err, user);
-		return;
-	}
-	request->added = added;
-	request->user = user;
-	entry->added = add_opened;
-	entry->added_user = request;
-	entry_open(entry);
-	/* entry_open() without memory has left it down: nothing is kept then. */
-	if (!entry->opening) {
-		err = entry->error;
-		entry->added = NULL;
-		entry_free(entry);
-		free(request);
-		added(NULL, &err, user);
-	}
-}
-
-int inventory_remove(struct inventory *inventory, const char *name, struct err *err)
-{
-	struct ds_entry *entry = inventory_find(inventory, name, err);
-	struct store_value value;
-	int rc;
-
-	if (!entry)
-		return -ENOENT;
-	if (inventory->settling)
-		return err_set(err, ERR_BUSY, -EAGAIN, "interrupted moves are being looked through");
-	for (struct attachment *a = inventory_next_attachment(inventory, NULL); a;
-	     a = inventory_next_attachment(inventory, a))
-		if (strcmp(a->datastore, name) == 0)
-			return err_set(err, ERR_DS_IN_USE, -EBUSY, "disk '%s' of '%s' is attached",
-				       a->id, name);
-	/* The question for its space is our own and soon answered, unless the store hangs. */
-	if (entry->opening || entry->users > (entry->refreshing ? 1u : 0u) ||
-	    (entry->datastore && (relocate_uses(inventory->disks, entry->datastore) ||
-				  disk_service_uses(inventory->disks, entry->datastore))))
-		return err_set(err, ERR_DS_IN_USE, -EBUSY, "'%s' is in use", name);
-	value = STORE_TEXT(entry->name);
-	rc = store_exec(inventory->store, "DELETE FROM datastore WHERE name = ?1", &value, 1, NULL,
-			NULL, err);
-	if (rc)
-		return rc;
-	log_info("datastore", "%s is removed from the inventory", entry->name);
-	events_emit(inventory->events, "datastore_removed",
-		    json_pack("{s:s}", "datastore", entry->name));
-	list_remove(&entry->node);
-	entry->gone = true;
-	if (!entry->refreshing)
-		entry_free(entry);
-	return 0;
-}
-
-int inventory_store_settings(struct inventory *inventory, struct ds_entry *entry, struct err *err)
-{
-	struct store_value values[] = {
-		STORE_TEXT(entry->name),
-		entry->bandwidth == UINT64_MAX ? STORE_TEXT(NULL) : STORE_INT(entry->bandwidth),
-		entry->budget ? STORE_INT(entry->budget) : STORE_TEXT(NULL),
-		entry->lease_ns ? STORE_INT(entry->lease_ns) : STORE_TEXT(NULL),
-	};
-
-	return store_exec(inventory->store,
-			  "UPDATE datastore SET bandwidth = ?2, budget = ?3, lease_ns = ?4 "
-			  "WHERE name = ?1",
-			  values, 4, NULL, NULL, err);
 }
 
 /* ---- lookup ---- */
@@ -473,7 +316,7 @@ static int load_entry(struct inventory *inventory, const json_t *row, struct err
 
 	if (!name || !url || !ds_name_is_valid(name))
 		return err_set(err, ERR_STATE_DIR, -EINVAL, "a stored datastore has no valid name");
-	entry = entry_new(inventory, name, url, json_string_value(json_array_get(row, 2)));
+	entry = ds_entry_new(inventory, name, url, json_string_value(json_array_get(row, 2)));
 	if (!entry)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
 	if (json_is_integer(bandwidth))
@@ -507,7 +350,7 @@ int inventory_start(struct inventory *inventory, void (*restored)(void *user), v
 	inventory->restoring = true;
 	inventory->opens++; /* not restored before all have begun */
 	list_for_each (node, &inventory->entries)
-		entry_open(list_entry(node, struct ds_entry, node));
+		ds_entry_open(list_entry(node, struct ds_entry, node));
 	inventory->opens--;
 	inventory_check_restored(inventory);
 	return 0;
@@ -550,6 +393,6 @@ void inventory_free(struct inventory *inventory)
 	CHECK(inventory->opens == 0);
 	attachments_free(inventory);
 	list_for_each (node, &inventory->entries)
-		entry_free(list_entry(node, struct ds_entry, node));
+		ds_entry_free(list_entry(node, struct ds_entry, node));
 	free(inventory);
 }

@@ -25,6 +25,14 @@ struct inventory {
 	bool settling;                  /* from came_up() to inventory_attach_waiting() */
 };
 
+/* inventory.c: an entry on the list, not open; NULL: no memory. */
+struct ds_entry *ds_entry_new(struct inventory *inventory, const char *name, const char *url,
+			      const char *secret_file);
+void ds_entry_free(struct ds_entry *entry);
+void ds_entry_open(struct ds_entry *entry);
+/* It is open and recorded: tell, and try what waited for it. */
+void ds_entry_opened(struct ds_entry *entry, struct datastore *datastore);
+
 MUST_CHECK int attachments_load(struct inventory *inventory, struct err *err);
 void attachments_free(struct inventory *inventory);
 /* Something that start-up waited for has ended. */

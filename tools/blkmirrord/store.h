@@ -69,7 +69,7 @@ MUST_CHECK int store_exec_now(struct store *store, const char *sql,
 			      const struct store_value *values, uint32_t value_count,
 			      struct err *err);
 
-/* The same as store_query() at once; blocks: before the loop runs only.  *rows gives a reference. */
+/* As store_query() at once; blocks: before the loop runs only.  *rows gives a reference. */
 MUST_CHECK int store_load(struct store *store, const char *sql, json_t **rows, struct err *err);
 
 #endif

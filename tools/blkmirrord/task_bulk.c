@@ -58,7 +58,6 @@ static void bulk_end(struct bulk_task *bulk)
 	struct user_task *task = &bulk->base;
 
 	timer_stop(&bulk->progress);
-	bulk_run_sample(bulk);
 	for (int i = 0; i < 2; i++) {
 		if (!bulk->sides[i].entry)
 			continue;
@@ -96,6 +95,7 @@ void bulk_step_done(struct bulk_task *bulk)
 	if (bulk->cancelled && bulk->err.id == ERR_NONE && bulk->step < BULK_RUN)
 		err_set(&bulk->err, ERR_TASK_CANCELLED, 0, "cancelled in phase %s",
 			bulk->base.phase);
+	bulk->size_bytes = MAX(bulk->size_bytes, bulk->found_bytes);
 	bulk->step++;
 	bulk_enter(bulk);
 }

@@ -42,7 +42,8 @@ struct bulk_task {
 	char *file;                     /* import, export */
 	struct worker *file_worker;     /* its store may hang: nobody else waits for it */
 	int file_fd;                    /* -1: not open (or the device's) */
-	uint64_t size_bytes;
+	uint64_t size_bytes;            /* the main loop's */
+	uint64_t found_bytes;           /* the present step's: taken over when it has ended */
 	bool made_disk, made_file, cancelled;
 	struct disk_identity made_identity;
 	struct err err;                 /* why it ends */
@@ -55,6 +56,8 @@ struct bulk_task {
 	struct bulk_compare *compare;
 	pthread_mutex_t lock;           /* guards copy and compare for cancel and progress */
 	struct bulk_compare_result compared;
+	struct bulk_copy_stats last_stats;      /* the I/O loop's, handed over at the end */
+	uint64_t last_done_bytes;
 
 	struct timer progress;
 	uint64_t progress_at_ns, progress_done_bytes, rate_bytes_per_s;

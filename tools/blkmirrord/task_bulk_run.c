@@ -22,6 +22,8 @@ static void run_returned(struct task *task)
 {
 	struct bulk_task *bulk = container_of(task, struct bulk_task, back);
 
+	bulk->stats = bulk->last_stats;
+	bulk->done_bytes = bulk->last_done_bytes;
 	if (bulk->kind == BULK_VERIFY && bulk->err.id == ERR_NONE)
 		bulk->base.result = json_pack("{s:b, s:I, s:s}", "identical",
 					      bulk->compared.differing_bytes == 0,
@@ -33,12 +35,22 @@ static void run_returned(struct task *task)
 
 /* ---- on the I/O loop ---- */
 
+static uint64_t copied_so_far(const struct bulk_copy_stats *stats)
+{
+	return stats->copied_bytes + stats->zero_bytes + stats->hole_bytes;
+}
+
 static void run_close(struct bulk_task *bulk)
 {
 	struct bulk_copy *copy;
 	struct bulk_compare *compare;
 
-	bulk_run_sample(bulk);
+	if (bulk->copy) {
+		bulk_copy_stats(bulk->copy, &bulk->last_stats);
+		bulk->last_done_bytes = copied_so_far(&bulk->last_stats);
+	}
+	if (bulk->compare)
+		bulk->last_done_bytes = bulk_compare_done_bytes(bulk->compare);
 	pthread_mutex_lock(&bulk->lock);
 	copy = bulk->copy;
 	compare = bulk->compare;
@@ -185,8 +197,7 @@ void bulk_run_sample(struct bulk_task *bulk)
 	pthread_mutex_lock(&bulk->lock);
 	if (bulk->copy) {
 		bulk_copy_stats(bulk->copy, &bulk->stats);
-		bulk->done_bytes = bulk->stats.copied_bytes + bulk->stats.zero_bytes +
-				   bulk->stats.hole_bytes;
+		bulk->done_bytes = copied_so_far(&bulk->stats);
 	}
 	if (bulk->compare)
 		bulk->done_bytes = bulk_compare_done_bytes(bulk->compare);

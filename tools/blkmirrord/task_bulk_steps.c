@@ -62,7 +62,7 @@ static int open_file(struct bulk_task *bulk)
 		return err_set(&bulk->err, ERR_DISK_BAD_SIZE, -EINVAL,
 			       "'%.200s' has %lld bytes, which is no size for a disk", bulk->file,
 			       (long long)end);
-	bulk->size_bytes = (uint64_t)end;
+	bulk->found_bytes = (uint64_t)end;
 	return 0;
 }
 
@@ -145,7 +145,7 @@ static void open_disk(struct bulk_task *bulk, struct bulk_side *side, struct ds_
 	job->rc = ds_disk_open(job->datastore, side->name.path, flags, NULL, &side->disk,
 			       &job->err);
 	if (!job->rc && bulk->kind != BULK_IMPORT)
-		bulk->size_bytes = MAX(bulk->size_bytes, ds_disk_info(side->disk)->size_bytes);
+		bulk->found_bytes = MAX(bulk->found_bytes, ds_disk_info(side->disk)->size_bytes);
 }
 
 static void disk_run(struct ds_job *job)
