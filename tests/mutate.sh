@@ -38,7 +38,7 @@ for mutation in "$@"; do
 		missed=$((missed + 1))
 		continue
 	fi
-	if ! make -s -C "$work" "build/${by%% *}" Q= >"$work/log" 2>&1; then
+	if ! make -s -C "$work" "build/${by%% *}" DEVELOPER= Q= >"$work/log" 2>&1; then
 		echo "STALE  $rule $name: does not compile"
 		tail -n 5 "$work/log" | sed 's/^/       /'
 		missed=$((missed + 1))

@@ -103,8 +103,7 @@ static bool verify_region_matches(struct verify_job *job, uint64_t at_bytes, uin
 	case HASH_UNKNOWN:
 		break;
 	}
-	CHECK(!"a region without a hash is compared with the source");
-	return false;
+	CHECK_NEVER("a region without a hash is compared with the source");
 }
 
 static void verify_region(struct verify_job *job, uint64_t at_bytes, uint64_t len_bytes)
