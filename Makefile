@@ -61,7 +61,13 @@ tests-build: $(UNIT_TESTS) $(SIM_TESTS) $(FAULT_TESTS) $(HELPERS) ## build the t
 
 # ---- rules ----
 
-$(B)/obj/%.o: %.c
+# Said once, instead of by the compiler for each file.
+.PHONY: libraries
+libraries:
+	@pkg-config --exists $(PKGS) || \
+		{ echo "make: libraries are missing: 'make deps' installs them ($(PKGS))" >&2; exit 1; }
+
+$(B)/obj/%.o: %.c | libraries
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC    $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@

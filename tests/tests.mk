@@ -20,7 +20,7 @@ check-layers: ## who includes whom, against docs/ARCHITECTURE.md
 # TSan wants less randomness in addresses than some kernels give.
 RUN_UNDER := $(if $(findstring thread,$(SANITIZE)),$(shell \
 	[ "$$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0)" -le 28 ] || echo setarch -R))
-RUN := RUN_UNDER="$(RUN_UNDER)" BUILD=$(B) CHECK_LOGS=$(B)/logs tests/run.sh
+RUN := RUN_UNDER="$(RUN_UNDER)" B=$(B) BUILD=$(B) CHECK_LOGS=$(B)/logs tests/run.sh
 
 .PHONY: check-unit
 check-unit: $(UNIT_TESTS) ## unit tests (cmocka)
