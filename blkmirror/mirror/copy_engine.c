@@ -98,7 +98,7 @@ static bool copy_next_dirty(struct copy_engine *engine, struct copy_run *out)
 	while (engine->run_count) {
 		struct copy_run *run = &engine->runs[engine->run_head];
 		uint64_t end = run->offset_bytes + run->len_bytes;
-		uint64_t max = copy_job_max_bytes(engine, run->kind);
+		uint64_t max = MIN(run->len_bytes, copy_job_max_bytes(engine, run->kind));
 		uint64_t offset, len;
 
 		if (dirty_bitmap_find(dirty, run->offset_bytes, max, &offset, &len) &&
