@@ -469,6 +469,81 @@ static void test_hung_copies_leave_buffers_for_guests(void **unused)
 	rig_free(rig);
 }
 
+/* ---- one target failure, wherever it strikes ---- */
+
+struct busy_guest {
+	struct rig *rig;
+	struct timer timer;
+	struct rig_write *write;
+	uint64_t written, longest_ns;
+	bool stopped;
+};
+
+static void busy_guest_fired(struct timer *timer)
+{
+	struct busy_guest *guest = container_of(timer, struct busy_guest, timer);
+	uint64_t at = loop_random_below(guest->rig->loop, MIB / 4096) * 4096;
+
+	if (guest->write->done) {
+		CHECK(guest->write->req.result == 0);
+		guest->longest_ns = MAX(guest->longest_ns, guest->write->took_ns);
+		if (guest->stopped)
+			return;
+		rig_write_begin(guest->rig, 0, guest->write, at, 4096, (uint8_t)++guest->written);
+	}
+	timer_start(timer, MS / 4);
+}
+
+/*
+ * Fail the 1st request to the target, then the 2nd ... until a run has fewer: each time the
+ * guest sees nothing of it and the move comes to hold both disks equal.
+ */
+static uint64_t fail_the_nth(uint64_t nth, bool after, uint64_t *fired)
+{
+	struct rig_options options = usual(1, MIB);
+	struct busy_guest guest = { .write = rig_write_new() };
+	struct wrap_fault_rule rule = { .ops = ALL_OPS, .from_nth = nth, .fail_count = 1,
+					.error = -EIO, .after = after };
+	struct rig *rig;
+	uint64_t longest_ns;
+
+	options.mover.hold = true;
+	options.target_limits = mem_dev_limits();
+	options.target_limits.reads_zero = nth % 2;
+	rig = rig_new(&options);
+	wrap_fault_set(rig->disks[0].target_fault, &rule);
+	guest.rig = rig;
+	guest.write->done = true;
+	timer_init(&guest.timer, rig->loop, busy_guest_fired);
+	timer_start(&guest.timer, 1);
+	rig_start(rig);
+	assert_true(rig_run_to_state(rig, MOVER_HOLD, 60 * NS_PER_S));
+	guest.stopped = true;
+	rig_run_for(rig, NS_PER_S);
+	assert_int_equal(mover_state(rig->mover), MOVER_HOLD);
+	assert_true(mover_part_in_sync(&rig->mover->parts[0]));
+	assert_true(rig_disks_are_equal(rig));
+	*fired = wrap_fault_fired(rig->disks[0].target_fault);
+	longest_ns = guest.longest_ns;
+	rig_free(rig);
+	free(guest.write);
+	return longest_ns;
+}
+
+static void test_no_single_target_failure_is_seen(void **unused)
+{
+	(void)unused;
+	for (int after = 0; after < 2; after++) {
+		uint64_t fired = 1, nth;
+
+		for (nth = 1; fired; nth++) {
+			assert_true(fail_the_nth(nth, after, &fired) <= 50 * MS);
+			assert_true(nth < 2000);
+		}
+		assert_true(nth > 20);
+	}
+}
+
 /* ---- odd shapes ---- */
 
 /* What cannot be moved is refused, not met with an abort. */
@@ -547,6 +622,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_cancel_with_a_hung_target),
 		cmocka_unit_test(test_free_waits_for_late_legs),
 		cmocka_unit_test(test_hung_copies_leave_buffers_for_guests),
+		cmocka_unit_test(test_no_single_target_failure_is_seen),
 		cmocka_unit_test(test_geometry_is_judged),
 		cmocka_unit_test(test_holes_on_a_used_target_are_not_read),
 	};
