@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# minutes: 25
+#
 # bare_debian.sh - the README's two commands, each the first one ever given on a bare Debian.
 #
 # A minimal Debian 12 (debootstrap's minbase, and make) is unpacked once and copied for each
