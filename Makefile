@@ -24,7 +24,7 @@ B := build/variants/$(VARIANT)
 endif
 Q := $(if $(V),,@)
 
-PKGS := libuv libnbd jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd
+PKGS := libuv libnbd jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd inih
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wformat=2 -Wconversion -Wno-sign-conversion -Wimplicit-fallthrough
 CFLAGS ?= -O2 -g
@@ -93,6 +93,9 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libtest.a $(B)/libtools.a $(B)/libblkmirro
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  LINK  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+
+# What .incbin reads is no dependency that the compiler tells.
+$(B)/obj/tools/blkmirrord/openapi.o: tools/blkmirrord/openapi.json
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 .SECONDARY:

@@ -111,7 +111,8 @@ void mover_committed(struct mover *mover, int result)
 	if (result == 0) {
 		mover_switch_done(mover);
 	} else if (result == -ECANCELED) {
-		/* A durable ABORT record: the only way back. */
+		/* A durable ABORT record: the only way back.  Nothing is unknown any more. */
+		err_clear(&mover->error);
 		mover->step = SWITCH_FLUSH;
 		mover_switch_fall_back(mover);
 		timer_start(&mover->retry, RETRY_NS);
