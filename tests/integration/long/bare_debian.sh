@@ -27,6 +27,8 @@ if [ "${1:-}" = --inside ]; then
 	target=$3
 	set -e
 	mount --make-rprivate /
+	# A root that is a mount of its own: what makes a namespace in there can make it private.
+	mount --bind "$root" "$root"
 	mount -t proc proc "$root/proc"
 	mount --rbind /dev "$root/dev"
 	mount --rbind /sys "$root/sys"
