@@ -73,14 +73,17 @@ $(B)/obj/%.o: %.c | libraries
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/libblkmirror.a: $(LIB_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/libtools.a: $(TOOL_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/libtest.a: $(TESTLIB_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 

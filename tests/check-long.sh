@@ -3,7 +3,7 @@
 # check-long.sh SIM_PROGRAM... - the campaigns, in MINUTES (30) together:
 #
 #   mutations   all, once
-#   scripts     tests/integration/long/*.sh, once each
+#   scripts     tests/integration/long/*.sh, once each, those whose '# minutes: N' still fit
 #   simulation  fresh seeds, three fifths of the time that is left; a failure prints its seed
 #   fuzzing     the rest, shared among the fuzzers
 #
@@ -28,9 +28,10 @@ simulate()
 {
 	local until=$((SECONDS + $1)) first
 	first=$(date +%s%N)
-	while [ $SECONDS -lt $until ]; do
+	while :; do             # once at least
 		SEEDS=${LONG_SEEDS:-2000} FIRST_SEED=$first CHECK_TIMEOUT=3600 tests/run-sim.sh "${@:2}" || return
 		first=$((first + ${LONG_SEEDS:-2000}))
+		[ $SECONDS -lt $until ] || return 0
 	done
 }
 
@@ -47,12 +48,17 @@ rc=0
 printf '==> mutations\n'
 "$make" --no-print-directory check-mutations </dev/null || rc=1
 
-scripts=(tests/integration/long/*.sh)
-if [ -e "${scripts[0]}" ]; then
-	printf '\n==> long scripts\n'
-	CHECK_TIMEOUT=${LONG_SCRIPT_SECONDS:-3600} CHECK_LOGS=${BUILD:-build}/logs \
-		tests/run.sh long "${scripts[@]}" || rc=1
-fi
+printf '\n==> long scripts\n'
+for script in tests/integration/long/*.sh; do
+	[ -e "$script" ] || continue
+	minutes=$(sed -n 's/^# minutes: //p' "$script")
+	if [ "$(left)" -lt $((minutes * 60)) ]; then
+		printf 'SKIP  %s: it wants %d minutes\n' "$(basename "$script" .sh)" "$minutes"
+		echo '0 0 1' >>"$totals"
+		continue
+	fi
+	CHECK_TIMEOUT=$(left) CHECK_LOGS=${BUILD:-build}/logs tests/run.sh long "$script" || rc=1
+done
 
 printf '\n==> simulation, fresh seeds\n'
 simulate $(($(left) * 3 / 5)) "$@" || rc=1

@@ -81,6 +81,7 @@ $(FUZZ_B)/obj/%.o: %.c
 		-MMD -MP -c $< -o $@
 
 $(FUZZ_B)/libfuzz.a: $(FUZZ_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# minutes: 25
+#
 # bare_debian.sh - the README's two commands, each the first one ever given on a bare Debian.
 #
 # A minimal Debian 12 (debootstrap's minbase, and make) is unpacked once and copied for each
@@ -25,6 +27,8 @@ if [ "${1:-}" = --inside ]; then
 	target=$3
 	set -e
 	mount --make-rprivate /
+	# A root that is a mount of its own: what makes a namespace in there can make it private.
+	mount --bind "$root" "$root"
 	mount -t proc proc "$root/proc"
 	mount --rbind /dev "$root/dev"
 	mount --rbind /sys "$root/sys"
