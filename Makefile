@@ -2,6 +2,7 @@
 # blkmirror - one non-recursive Makefile.  'make help' lists the targets.
 #
 # Knobs: CC=gcc|clang  SANITIZE=address,undefined|thread  DEVELOPER=1 (-Werror)  V=1 (show commands)
+#        BLKMIRROR_NO_DEPS=1 (install no packages)  PREFIX, DESTDIR (install)
 # The plain build lives in build/, every variant in build/variants/ of its own.
 
 CC ?= gcc
@@ -11,6 +12,7 @@ endif
 SANITIZE ?=
 DEVELOPER ?=
 PREFIX ?= /usr/local
+DESTDIR ?=
 VERSION := 0.1.0
 
 comma := ,
@@ -22,7 +24,7 @@ B := build/variants/$(VARIANT)
 endif
 Q := $(if $(V),,@)
 
-PKGS := libuv libnbd jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd
+PKGS := libuv libnbd jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd inih
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wformat=2 -Wconversion -Wno-sign-conversion -Wimplicit-fallthrough
 CFLAGS ?= -O2 -g
@@ -59,20 +61,29 @@ tests-build: $(UNIT_TESTS) $(SIM_TESTS) $(FAULT_TESTS) $(HELPERS) ## build the t
 
 # ---- rules ----
 
-$(B)/obj/%.o: %.c
+# Said once, instead of by the compiler for each file.
+.PHONY: libraries
+libraries:
+	@pkg-config --exists $(PKGS) || \
+		{ echo "make: libraries are missing: 'make deps' installs them ($(PKGS))" >&2; exit 1; }
+
+$(B)/obj/%.o: %.c | libraries
 	@mkdir -p $(@D)
 	$(if $(Q),@echo "  CC    $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(B)/libblkmirror.a: $(LIB_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/libtools.a: $(TOOL_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 
 $(B)/libtest.a: $(TESTLIB_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 
@@ -86,11 +97,15 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(B)/libtest.a $(B)/libtools.a $(B)/libblkmirro
 	$(if $(Q),@echo "  LINK  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 
+# What .incbin reads is no dependency that the compiler tells.
+$(B)/obj/tools/blkmirrord/openapi.o: tools/blkmirrord/openapi.json
+
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 .SECONDARY:
 
-
 include tests/tests.mk
+include tools/chores.mk
+include packaging/packaging.mk
 
 # What 'make' needs before it can find its libraries: recipes that want it to be there call
 # 'make deps' first and then make again.
@@ -104,7 +119,7 @@ deps-list: ## print the packages that 'make deps' installs
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
+	@grep -hE '^[a-z0-9 -]+:.*##' Makefile $(wildcard */*.mk) | sed -E 's/:.*## /\t/' | \
 		awk -F'\t' '{ printf "  %-22s %s\n", $$1, $$2 }'
 
 .PHONY: clean

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "blkmirror/base/log.h"
@@ -102,12 +103,28 @@ static int allocate(int fd, uint64_t from, uint64_t to)
 	return 0;
 }
 
+/*
+ * fallocate() finds out that the store is too small by filling it: every other disk there
+ * would meet a full store meanwhile.  So it is asked first.
+ */
+static int check_room(int fd, uint64_t bytes)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(fd, &fs) < 0)
+		return -errno;
+	return bytes > (uint64_t)fs.f_bavail * fs.f_frsize ? -ENOSPC : 0;
+}
+
 static int grow(int fd, uint64_t from, uint64_t to, enum provision provision, const char *path)
 {
 	int rc;
 
 	if (provision == PROVISION_THIN)
 		return ftruncate(fd, (off_t)to) < 0 ? -errno : 0;
+	rc = check_room(fd, to - from);
+	if (rc)
+		return rc;
 	/* Space first, for eager too: a full store is found before hours of writing. */
 	rc = allocate(fd, from, to);
 	if (rc == -EOPNOTSUPP && provision == PROVISION_THICK)

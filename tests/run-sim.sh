@@ -11,7 +11,8 @@ for program in "$@"; do
 		count=${SEEDS:-300} first=${FIRST_SEED:-1}
 	fi
 	echo "$name: seeds $first to $((first + count - 1))"
-	if timeout -k 10 "${CHECK_TIMEOUT:-1800}" "$program" "$count" "$first" </dev/null; then
+	# shellcheck disable=SC2086
+	if timeout -k 10 "${CHECK_TIMEOUT:-1800}" ${RUN_UNDER:-} "$program" "$count" "$first" </dev/null; then
 		passed=$((passed + count))
 	else
 		failed=$((failed + 1))

@@ -14,7 +14,9 @@ for test in "$@"; do
 	name=$(basename "$test" .sh)
 	log=$logs/$name.log
 	started=$(date +%s%N)
-	CMOCKA_MESSAGE_OUTPUT=STDOUT timeout -k 10 "${CHECK_TIMEOUT:-600}" "$test" >"$log" 2>&1 </dev/null
+	# The totals and the make are ours, not of a test that runs such scripts itself.
+	# shellcheck disable=SC2086
+	env -u CHECK_TOTALS -u MAKEFLAGS -u MFLAGS CMOCKA_MESSAGE_OUTPUT=STDOUT timeout -k 10 "${CHECK_TIMEOUT:-600}" ${RUN_UNDER:-} "$test" >"$log" 2>&1 </dev/null
 	rc=$?
 	ms=$((($(date +%s%N) - started) / 1000000))
 	ok=$(grep -c '^\[       OK \]' "$log")

@@ -4,13 +4,49 @@
 SEEDS ?= 300
 SEED ?=
 
+# The order: what is quick and catches most comes first.
+CHECK_PARTS ?= check-layers check-unit check-sim check-fault check-mutations check-integration
+
+# Two makes: the libraries are looked up when a makefile is read, so after 'deps'.
+.PHONY: check
+check: ## deps, build and all the tests; the last line is 'N passed, N failed, N skipped'
+	@$(MAKE) --no-print-directory deps
+	@MAKE="$(MAKE)" tests/check.sh $(CHECK_PARTS)
+
+.PHONY: check-layers
+check-layers: ## who includes whom, against docs/ARCHITECTURE.md
+	@tests/check-layers.sh
+
+# TSan wants less randomness in addresses than some kernels give.
+RUN_UNDER := $(if $(findstring thread,$(SANITIZE)),$(shell \
+	[ "$$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0)" -le 28 ] || echo setarch -R))
+RUN := RUN_UNDER="$(RUN_UNDER)" B=$(B) BUILD=$(B) CHECK_LOGS=$(B)/logs tests/run.sh
+
 .PHONY: check-unit
 check-unit: $(UNIT_TESTS) ## unit tests (cmocka)
-	@tests/run.sh unit $(UNIT_TESTS)
+	@$(RUN) unit $(UNIT_TESTS)
+
+.PHONY: check-fault
+check-fault: $(FAULT_TESTS) ## fail the N-th of everything
+	@$(RUN) fault $(FAULT_TESTS)
 
 .PHONY: check-sim
 check-sim: $(SIM_TESTS) ## simulations; SEEDS=n how many, SEED=n only that one
-	@SEEDS=$(SEEDS) SEED=$(SEED) tests/run-sim.sh $(SIM_TESTS)
+	@RUN_UNDER="$(RUN_UNDER)" SEEDS=$(SEEDS) SEED=$(SEED) tests/run-sim.sh $(SIM_TESTS)
+
+INTEGRATION_TESTS ?= $(wildcard tests/integration/*.sh)
+INTEGRATION_SECONDS ?= 420
+
+.PHONY: check-integration
+check-integration: all $(HELPERS) ## with real servers, clients and guests; INTEGRATION_SECONDS=n at most, each
+	@CHECK_TIMEOUT=$(INTEGRATION_SECONDS) $(RUN) integration $(INTEGRATION_TESTS)
+
+# Under names of their own in tests/integration/long; MINUTES is shared among all campaigns.
+MINUTES ?= 30
+
+.PHONY: check-long
+check-long: all tests-build ## the campaigns: MINUTES=n of fresh seeds, mutations, fuzzing, long scripts
+	@MAKE="$(MAKE)" BUILD=$(B) MINUTES=$(MINUTES) tests/check-long.sh $(SIM_TESTS)
 
 .PHONY: check-mutations
 check-mutations: ## break every rule on purpose: the suites must notice
@@ -45,6 +81,7 @@ $(FUZZ_B)/obj/%.o: %.c
 		-MMD -MP -c $< -o $@
 
 $(FUZZ_B)/libfuzz.a: $(FUZZ_OBJS)
+	@mkdir -p $(@D)
 	$(if $(Q),@echo "  AR    $@")
 	$(Q)rm -f $@ && ar rcs $@ $^
 

@@ -12,6 +12,7 @@ struct buf_pool {
 	struct loop *loop;
 	uint64_t limit_bytes;
 	uint64_t used_bytes;            /* handed out */
+	uint64_t spare_bytes;           /* of these, to background work */
 	uint64_t idle_bytes;            /* on the free lists */
 	struct list idle[CLASS_COUNT];
 	struct list waiters;
@@ -139,6 +140,24 @@ struct buf *buf_get(struct buf_pool *pool, uint64_t bytes)
 	}
 	pool->used_bytes += capacity_bytes;
 	buf->refs = 1;
+	buf->spare = false;
+	return buf;
+}
+
+struct buf *buf_get_spare(struct buf_pool *pool, uint64_t bytes)
+{
+	uint64_t capacity_bytes;
+	struct buf *buf;
+
+	CHECK(bytes <= BUF_MAX_BYTES);
+	capacity_bytes = UINT64_C(4096) << class_of(bytes);
+	if (pool->spare_bytes + capacity_bytes > pool->limit_bytes / 2)
+		return NULL;
+	buf = buf_get(pool, bytes);
+	if (!buf)
+		return NULL;
+	buf->spare = true;
+	pool->spare_bytes += capacity_bytes;
 	return buf;
 }
 
@@ -162,6 +181,8 @@ void buf_put(struct buf *buf)
 	LOOP_CHECK(pool->loop);
 	pool->used_bytes -= buf->capacity_bytes;
 	pool->idle_bytes += buf->capacity_bytes;
+	if (buf->spare)
+		pool->spare_bytes -= buf->capacity_bytes;
 	/* Last in, first out: the warmest buffer is used next. */
 	list_prepend(&pool->idle[buf->class_index], &buf->node);
 	if (!list_is_empty(&pool->waiters) && !pool->wake.queued)

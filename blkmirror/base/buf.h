@@ -31,6 +31,7 @@ struct buf {
 	uint64_t capacity_bytes;
 	uint32_t refs;                  /* private from here */
 	uint32_t class_index;
+	bool spare;
 	struct buf_pool *pool;
 	struct list node;
 };
@@ -48,6 +49,13 @@ void buf_pool_free(struct buf_pool *pool);
 
 /* One reference; NULL when the pool's limit (or memory) is reached.  0 < bytes <= BUF_MAX_BYTES. */
 struct buf *buf_get(struct buf_pool *pool, uint64_t bytes);
+
+/*
+ * The same for work that nobody waits for (copies, verifications): such buffers together take
+ * at most half of the limit, so that a store that hangs with them in hand leaves room for
+ * guests.  NULL: wait as above.
+ */
+struct buf *buf_get_spare(struct buf_pool *pool, uint64_t bytes);
 
 struct buf *buf_ref(struct buf *buf);
 

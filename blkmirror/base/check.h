@@ -21,6 +21,9 @@ void check_failed(const char *condition, const char *file, int line, const char 
 			check_failed(#condition, __FILE__, __LINE__, __func__);                    \
 	} while (0)
 
+/* Here the program has already gone wrong; `why` says how. */
+#define CHECK_NEVER(why) check_failed(why, __FILE__, __LINE__, __func__)
+
 #define MUST_CHECK __attribute__((warn_unused_result))
 #define PRINTF_LIKE(format_index, first_arg) \
 	__attribute__((format(printf, format_index, first_arg)))

@@ -31,6 +31,11 @@
 	ERR_ROW(ERR_STATE_DIR,           1011, 500, "Give the daemon a state directory it can write, and that no other daemon uses.") \
 	ERR_ROW(ERR_SHUTTING_DOWN,       1012, 503, "Wait for the daemon to be started again and repeat the command.") \
 	ERR_ROW(ERR_NOT_SUPPORTED,       1013, 501, "This version cannot do it; the manual says what it can.") \
+	ERR_ROW(ERR_BAD_METHOD,          1014, 405, "GET /v1/openapi.json lists what each path takes.") \
+	ERR_ROW(ERR_KEY_REUSED,          1015, 409, "Give each request that differs an Idempotency-Key of its own.") \
+	ERR_ROW(ERR_BUSY,                1016, 503, "Repeat the command a little later.") \
+	ERR_ROW(ERR_NOT_ALLOWED,         1017, 403, "Run it as root or as a member of the group blkmirror.") \
+	ERR_ROW(ERR_LOCAL_FILE,          1018, 409, "Name a file that the daemon's user can read (import), or a new one in a folder it can write (export).") \
 	ERR_ROW(ERR_DS_UNKNOWN,          1100, 404, "'blkmirror datastore list' shows the datastores that exist.") \
 	ERR_ROW(ERR_DS_EXISTS,           1101, 409, "Choose another name, or remove the other datastore first.") \
 	ERR_ROW(ERR_DS_BAD_URL,          1102, 400, "A URL looks like dir:///srv/ds1; the man page lists every kind.") \
@@ -84,6 +89,7 @@
 	ERR_ROW(ERR_TASK_CANCELLED,      1403, 409, "It was cancelled by an operator; the source is unchanged and authoritative.") \
 	ERR_ROW(ERR_TASK_COMMITTED,      1404, 409, "The switch-over is durable: let the task finish.") \
 	ERR_ROW(ERR_TASK_INTERRUPTED,    1405, 409, "'blkmirror recover list' shows what is authoritative; start the relocation again.") \
+	ERR_ROW(ERR_TASK_QUEUE_FULL,     1406, 503, "Wait until some of the queued tasks have ended.") \
 	ERR_ROW(ERR_EXPORT_SOCKET,       1500, 409, "Choose another socket path in a directory the daemon may write.") \
 	ERR_ROW(ERR_EXPORT_KIND,         1501, 400, "Use --export nbd or --export vhost-user.") \
 	ERR_ROW(ERR_EXPORT_BUSY,         1502, 409, "Disconnect the client (stop the VM) first.") \

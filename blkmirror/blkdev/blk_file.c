@@ -20,7 +20,7 @@
 #define BOUNCE_LIMIT_BYTES (2 * BUF_MAX_BYTES)
 
 /* How long a close waits for close(2), which is done at once unless the store is stuck. */
-#define CLOSE_WAIT_NS (5 * NS_PER_MS)
+#define CLOSE_WAIT_NS (20 * NS_PER_MS)
 
 /* ---- a request's way in and out ---- */
 
@@ -116,8 +116,9 @@ void blk_file_finish(struct blk_file *file, struct file_req *file_req, int resul
 
 /*
  * The last close of a file frees its blocks if it was deleted, that of a block device
- * writes back: both wait for a stuck store, and so must not run on the loop.  io_destroy()
- * waits for an RCU period, 30 to 50 ms here.  A thread of their own does both.  The loop
+ * writes back, that of a file on a network or FUSE asks its server: all can take as long as
+ * the store likes, and so must not run on the loop.  io_destroy() waits for an RCU period,
+ * 30 to 50 ms here.  A thread of their own does both.  The loop
  * gives close() a moment all the same: who closes a device expects to be able to lock,
  * unmount or open exclusively right after, and on a healthy store it is so.
  */

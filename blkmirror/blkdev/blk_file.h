@@ -27,8 +27,8 @@
  * cut is told as data, so that reading it fails loudly.  A block device is all data.
  *
  * Closing never waits for the store: close(2) runs on a thread, for which blk_close() waits
- * 5 ms, ample unless the store is stuck.  After that the descriptor, and a lock on it, live on
- * until the store lets go.
+ * 20 ms at most, ample unless the store is stuck.  After that the descriptor, and a lock on
+ * it, live on until the store lets go.
  *
  * Threading and errors: as blkdev.h.
  */

@@ -205,7 +205,7 @@ static uint32_t gather_batch(struct blk_file *file)
 	return count;
 }
 
-/* ---- going down ---- */
+/* ---- W5: going down ---- */
 
 uint32_t blk_file_aio_submit(struct blk_file *file, struct iocb **batch, uint32_t count,
 			     void (*refuse)(struct blk_file *file, struct file_req *file_req))
@@ -220,7 +220,7 @@ uint32_t blk_file_aio_submit(struct blk_file *file, struct iocb **batch, uint32_
 		} else if (rc == 0 || rc == -EAGAIN) {
 			break;
 		} else {
-			/* The first one is at fault: an error further in ends the count before it. */
+			/* The first is at fault: an error further in ends the count before it. */
 			struct file_req *file_req = batch[done]->data;
 
 			done++;
@@ -423,8 +423,10 @@ static int aio_setup_failed(struct blk_file *file, int rc, struct err *err)
 	err_set(err, ERR_DISK_IO, rc,
 		"cannot set up asynchronous I/O for '%s': this host's fs.aio-max-nr is used up",
 		file->name);
-	err_remedy(err, "Raise it, by %u for each disk: sysctl -w fs.aio-max-nr=1048576, and the same "
-			"in /etc/sysctl.d to keep it.", file->depth);
+	err_remedy(err,
+		   "Raise it, by %u for each disk: sysctl -w fs.aio-max-nr=1048576, and the same "
+		   "in /etc/sysctl.d to keep it.",
+		   file->depth);
 	return rc;
 }
 
@@ -448,7 +450,8 @@ int blk_file_aio_open(struct blk_file *file, struct err *err)
 		rc = aio_setup_failed(file, rc, err);
 		goto close_event_fd;
 	}
-	rc = watch_start(&file->landed, file->dev.loop, file->event_fd, WATCH_READ, blk_file_landed);
+	rc = watch_start(&file->landed, file->dev.loop, file->event_fd, WATCH_READ,
+			 blk_file_landed);
 	if (!rc)
 		return 0;
 	rc = err_set(err, ERR_DISK_IO, rc, "cannot watch the completions of '%s': %s", file->name,

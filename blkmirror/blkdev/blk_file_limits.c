@@ -130,8 +130,8 @@ static int plain_measure(const struct statx *st, const char *name, struct file_g
 		out->direct = false;
 	}
 	if (out->direct && st->stx_size % needs.block_bytes) {
-		log_warn("blk_file", "%s: its size is no multiple of the %u bytes that direct I/O needs",
-			 name, needs.block_bytes);
+		log_warn("blk_file", "%s: its size is no multiple of direct I/O's %u bytes", name,
+			 needs.block_bytes);
 		out->direct = false;
 	}
 	out->limits.block_bytes = out->direct ? needs.block_bytes : SECTOR_BYTES;
@@ -152,19 +152,19 @@ static int device_measure(int fd, const struct statx *st, const char *name,
 	uint64_t size_bytes = 0;
 
 	if (ioctl(fd, BLKGETSIZE64, &size_bytes) || ioctl(fd, BLKSSZGET, &sector_bytes))
-		return err_set(err, ERR_DISK_IO, -EINVAL, "cannot measure the block device '%s': %s",
+		return err_set(err, ERR_DISK_IO, -EINVAL, "cannot measure block device '%s': %s",
 			       name, err_strerror(-errno));
 	if (ioctl(fd, BLKPBSZGET, &physical_bytes))
 		physical_bytes = 0;
 	if (!is_power_of_two((uint64_t)sector_bytes) || sector_bytes < (int)SECTOR_BYTES ||
 	    sector_bytes > (int)PHYSICAL_BYTES_MAX || size_bytes % (uint64_t)sector_bytes)
 		return err_set(err, ERR_DISK_BAD_SIZE, -EINVAL,
-			       "cannot use '%s' as a disk: %" PRIu64 " bytes in sectors of %d", name,
-			       size_bytes, sector_bytes);
+			       "cannot use '%s' as a disk: %" PRIu64 " bytes in sectors of %d",
+			       name, size_bytes, sector_bytes);
 	out->size_bytes = size_bytes;
 	out->is_block_device = true;
 	out->limits.block_bytes = (uint32_t)sector_bytes;
-	out->limits.memory_align_bytes = out->direct ? MAX((uint32_t)sector_bytes, SECTOR_BYTES) : 1;
+	out->limits.memory_align_bytes = out->direct ? (uint32_t)sector_bytes : 1;
 #ifdef STATX_DIOALIGN
 	if (out->direct && (st->stx_mask & STATX_DIOALIGN) && st->stx_dio_mem_align)
 		out->limits.memory_align_bytes = usable_power(st->stx_dio_mem_align, 1,

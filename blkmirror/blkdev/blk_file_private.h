@@ -39,7 +39,7 @@
 #define BLK_FILE_DEPTH_MAX 4096u
 /* Buffered I/O blocks its thread: as many run at once.  Lane 0 also does the odd jobs. */
 #define BLK_FILE_LANES 4u
-/* After -EAGAIN with nothing in the kernel (its memory was short) there is no completion to wait for. */
+/* After -EAGAIN with nothing in the kernel (short of memory) no completion will come. */
 #define BLK_FILE_RETRY_NS (10 * NS_PER_MS)
 
 /* A request's private part.  The iocb and the job are never needed at the same time. */

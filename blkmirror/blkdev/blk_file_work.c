@@ -201,7 +201,8 @@ static int zero_range(struct blk_file *file, uint64_t offset_bytes, uint64_t len
 		return -EOPNOTSUPP;
 	rc = allocate_zeroes(file, FALLOC_FL_ZERO_RANGE, offset_bytes, len_bytes);
 	if (rc == -EOPNOTSUPP && file_first_sight(&file->lacks_zero_range))
-		log_info("blk_file", "%s: cannot zero a range in place: writing zeroes", file->name);
+		log_info("blk_file", "%s: cannot zero a range in place: writing zeroes",
+			 file->name);
 	return rc;
 }
 
@@ -339,12 +340,12 @@ static int last_hole(struct blk_file *file, uint64_t at, uint64_t end, struct bl
 static int find_extents(struct blk_file *file, struct blk_req *req)
 {
 	struct blk_extents *extents = req->extents;
-	uint32_t capacity = MIN(extents->capacity, EXTENT_RUNS_MAX);
+	uint32_t most = MIN(extents->capacity, EXTENT_RUNS_MAX);
 	uint32_t block_bytes = file->dev.limits.block_bytes;
 	uint64_t at = req->offset_bytes;
 	uint64_t end = req->offset_bytes + req->len_bytes;
 
-	for (uint32_t round = 0; at < end && extents->count < capacity && round < capacity; round++) {
+	for (uint32_t round = 0; at < end && extents->count < most && round < most; round++) {
 		off_t data = lseek(file->fd, (off_t)at, SEEK_DATA);
 		uint64_t data_start, hole_start;
 		off_t hole;
@@ -356,7 +357,7 @@ static int find_extents(struct blk_file *file, struct blk_req *req)
 		data_start = MAX(at, MIN(end, round_down((uint64_t)data, block_bytes)));
 		extents_add(extents, data_start - at, BLK_EXTENT_HOLE);
 		at = data_start;
-		if (at == end || extents->count == capacity)
+		if (at == end || extents->count == most)
 			return 0;
 		hole = lseek(file->fd, data, SEEK_HOLE);
 		if (hole < 0 && errno != ENXIO)

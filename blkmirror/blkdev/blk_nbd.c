@@ -216,7 +216,7 @@ static uint8_t *command_memory(struct command *command, struct progress *progres
 	return command->bounce;
 }
 
-/* ---- sending ---- */
+/* ---- W5: sending ---- */
 
 static uint32_t command_fua(const struct command *command)
 {

@@ -85,6 +85,7 @@ static void gate_pass(struct gate *gate, struct blk_req *req)
 	blk_submit(gate->next, req);
 }
 
+/* W1: in at the gate; behind a closed one it waits here. */
 static void gate_submit(struct blk_dev *dev, struct blk_req *req)
 {
 	struct gate *gate = container_of(dev, struct gate, dev);

@@ -115,6 +115,7 @@ static void encode(struct nbd_request *request, enum nbd_error error)
 		encode_status_chunk(request);
 }
 
+/* W7: the client gets its answer, with those of this turn of the loop. */
 void nbd_reply_queue(struct nbd_request *request, enum nbd_error error)
 {
 	struct nbd_conn *conn = request->conn;

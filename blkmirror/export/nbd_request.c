@@ -61,7 +61,7 @@ static bool request_take_buf(struct nbd_request *request, uint64_t bytes)
 	return true;
 }
 
-/* ---- the edge ---- */
+/* ---- W1: the edge ---- */
 
 static const uint16_t allowed_flags[] = {
 	[NBD_CMD_READ] = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_DF,

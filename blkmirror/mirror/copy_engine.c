@@ -28,6 +28,25 @@ void copy_run_push(struct copy_engine *engine, uint64_t offset_bytes, uint64_t l
 	engine->runs[slot] = (struct copy_run){ .offset_bytes = offset_bytes,
 						.len_bytes = len_bytes, .kind = kind };
 	engine->run_count++;
+	engine->run_bytes += len_bytes;
+}
+
+bool copy_run_join(struct copy_engine *engine, uint64_t start_bytes, uint64_t end_bytes)
+{
+	struct copy_run *last;
+	uint64_t last_end;
+
+	if (!engine->run_count)
+		return false;
+	last = &engine->runs[(engine->run_head + engine->run_count - 1) % COPY_RUNS_MAX];
+	last_end = last->offset_bytes + last->len_bytes;
+	if (last->kind != RUN_DATA || last->offset_bytes > start_bytes || last_end < start_bytes)
+		return false;
+	if (end_bytes > last_end) {
+		last->len_bytes += end_bytes - last_end;
+		engine->run_bytes += end_bytes - last_end;
+	}
+	return true;
 }
 
 /* Forget the first `by_bytes` of the first run. */
@@ -38,8 +57,10 @@ static void copy_run_advance(struct copy_engine *engine, uint64_t by_bytes)
 	if (by_bytes < run->len_bytes) {
 		run->offset_bytes += by_bytes;
 		run->len_bytes -= by_bytes;
+		engine->run_bytes -= by_bytes;
 		return;
 	}
+	engine->run_bytes -= run->len_bytes;
 	engine->run_head = (engine->run_head + 1) % COPY_RUNS_MAX;
 	engine->run_count--;
 }
@@ -77,9 +98,10 @@ static bool copy_next_dirty(struct copy_engine *engine, struct copy_run *out)
 	while (engine->run_count) {
 		struct copy_run *run = &engine->runs[engine->run_head];
 		uint64_t end = run->offset_bytes + run->len_bytes;
+		uint64_t max = MIN(run->len_bytes, copy_job_max_bytes(engine, run->kind));
 		uint64_t offset, len;
 
-		if (dirty_bitmap_find(dirty, run->offset_bytes, run->len_bytes, &offset, &len) &&
+		if (dirty_bitmap_find(dirty, run->offset_bytes, max, &offset, &len) &&
 		    offset < end) {
 			*out = (struct copy_run){ .offset_bytes = offset, .len_bytes = len,
 						  .kind = run->kind };
@@ -103,7 +125,8 @@ static bool copy_find_more(struct copy_engine *engine)
 	if (mirror_source(mirror)->limits.has_extents &&
 	    (engine->first_pass || len >= SCAN_WORTH_REGIONS * mirror_region_bytes(mirror))) {
 		engine->cursor_bytes = offset;
-		copy_scan_start(engine, offset, len);
+		if (!copy_scan_start(engine, offset, len))
+			return false;
 	} else {
 		copy_run_push(engine, offset, len, RUN_DATA);
 		engine->cursor_bytes = offset + len;
@@ -114,37 +137,68 @@ static bool copy_find_more(struct copy_engine *engine)
 /* Look ahead while the copy has little left to do. */
 static void copy_look_ahead(struct copy_engine *engine)
 {
-	while (!engine->scan_in_flight && engine->run_count < COPY_RUNS_MAX / 4)
+	uint64_t max = (uint64_t)COPY_AHEAD_REGIONS * mirror_region_bytes(engine->mirror);
+
+	while (!engine->scan_in_flight && engine->run_count < COPY_RUNS_MAX / 4 &&
+	       engine->run_bytes < max)
 		if (!copy_find_more(engine))
 			return;
 }
 
-/* One job from the first run; false: nothing can be started now. */
-static bool copy_start_one(struct copy_engine *engine)
+enum copy_start { COPY_STARTED, COPY_BUSY, COPY_NOT_NOW };
+
+/* One job from the first run. */
+static enum copy_start copy_start_one(struct copy_engine *engine)
 {
 	struct copy_run run;
 	int64_t started;
 
 	if (!pacer_may_start(engine->pacer, pacer_job_bytes(engine->pacer)) ||
 	    !copy_next_dirty(engine, &run))
-		return false;
+		return COPY_NOT_NOW;
 	started = copy_job_start(engine, &run, copy_is_hot(engine, run.offset_bytes));
 	if (started == -ENOBUFS)
-		return false;
-	if (started == 0) {
-		/* Busy: later, and then, if it goes on, through a dual window. */
-		copy_hot_count(engine, run.offset_bytes);
-		started = mirror_region_bytes(engine->mirror);
+		return COPY_NOT_NOW;
+	if (started > 0) {
+		copy_run_advance(engine, (uint64_t)started);
+		return COPY_STARTED;
 	}
-	copy_run_advance(engine, (uint64_t)started);
-	return true;
+	/* Busy: later, and then, if it goes on, through a dual window. */
+	copy_hot_count(engine, run.offset_bytes);
+	copy_run_advance(engine, mirror_region_bytes(engine->mirror));
+	return COPY_BUSY;
 }
 
+static void copy_go_on(struct copy_engine *engine)
+{
+	if (!engine->pump.queued)
+		loop_post(engine->loop, &engine->pump);
+}
+
+/* A map full of busy regions is walked in steps: guests are served between them. */
 static void copy_fill(struct copy_engine *engine)
 {
-	do {
+	enum copy_start start = COPY_STARTED;
+	uint32_t busy_count = 0;
+
+	copy_look_ahead(engine);
+	while (engine->jobs_in_flight < COPY_JOBS_MAX && start != COPY_NOT_NOW) {
+		start = copy_start_one(engine);
+		busy_count += start == COPY_BUSY;
+		if (busy_count == COPY_BUSY_TRIES) {
+			copy_go_on(engine);
+			return;
+		}
 		copy_look_ahead(engine);
-	} while (engine->jobs_in_flight < COPY_JOBS_MAX && copy_start_one(engine));
+	}
+}
+
+/* Is anything dirty that no job of ours has in hand, and was there cause to look for it? */
+static bool copy_may_begin_anew(const struct copy_engine *engine)
+{
+	return engine->again && engine->cursor_bytes && !engine->run_count &&
+	       !engine->scan_in_flight &&
+	       dirty_bitmap_bytes(mirror_dirty(engine->mirror)) > engine->window_bytes;
 }
 
 static bool copy_is_quiet(const struct copy_engine *engine)
@@ -164,11 +218,11 @@ static void copy_pump(struct task *task)
 	}
 	copy_fill(engine);
 	/*
-	 * The end of the disk: begin again with what is dirty once more.  Only once a pump: what
+	 * The end of the disk: begin again with what is dirty once more.  Only once a kick: what
 	 * is busy now is tried again when something settles, which kicks.
 	 */
-	if (!engine->run_count && !engine->scan_in_flight && !dirty_bitmap_is_clean(dirty) &&
-	    engine->cursor_bytes) {
+	if (copy_may_begin_anew(engine)) {
+		engine->again = false;
 		engine->cursor_bytes = 0;
 		engine->first_pass = false;
 		copy_fill(engine);
@@ -179,8 +233,8 @@ static void copy_pump(struct task *task)
 
 void copy_engine_kick(struct copy_engine *engine)
 {
-	if (!engine->pump.queued)
-		loop_post(engine->loop, &engine->pump);
+	engine->again = true;
+	copy_go_on(engine);
 }
 
 static void copy_buf_ready(struct buf_waiter *waiter)

@@ -65,6 +65,7 @@ static void copy_job_end(struct copy_job *job)
 	struct copy_engine *engine = job->engine;
 
 	engine->jobs_in_flight--;
+	engine->window_bytes -= job->window.len_bytes;
 	pacer_finished(engine->pacer, job->charged_bytes);
 	mirror_window_close(engine->mirror, &job->window);
 	copy_job_put(job);
@@ -319,12 +320,18 @@ static void copy_job_ask(struct copy_job *job)
 
 /* ---- C2: open ---- */
 
+uint64_t copy_job_max_bytes(const struct copy_engine *engine, enum run_kind kind)
+{
+	uint64_t region_bytes = mirror_region_bytes(engine->mirror);
+
+	return kind == RUN_ZERO ? ZERO_JOB_MAX : MAX(pacer_job_bytes(engine->pacer), region_bytes);
+}
+
 int64_t copy_job_start(struct copy_engine *engine, const struct copy_run *run, bool dual)
 {
 	struct mirror *mirror = engine->mirror;
 	uint32_t region_bytes = mirror_region_bytes(mirror);
-	uint64_t len = MIN(run->len_bytes, run->kind == RUN_ZERO ? ZERO_JOB_MAX :
-					   MAX(pacer_job_bytes(engine->pacer), region_bytes));
+	uint64_t len = MIN(run->len_bytes, copy_job_max_bytes(engine, run->kind));
 	struct copy_job *job;
 
 	if (dual)
@@ -334,13 +341,15 @@ int64_t copy_job_start(struct copy_engine *engine, const struct copy_run *run, b
 		return -ENOBUFS;
 	job->kind = dual ? RUN_DATA : run->kind;
 	if (job->kind == RUN_DATA) {
-		job->data = buf_get(engine->pool, len);
+		job->data = buf_get_spare(engine->pool, len);
 		if (!job->data) {
 			copy_job_put(job);
 			if (!list_is_linked(&engine->buf_waiter.node))
 				buf_wait(engine->pool, &engine->buf_waiter);
 			return -ENOBUFS;
 		}
+		/* Given back for a busy region, it must wake others, not us. */
+		buf_wait_cancel(&engine->buf_waiter);
 	}
 	if (!mirror_window_open(mirror, &job->window, dual ? WINDOW_DUAL : WINDOW_COPY,
 				run->offset_bytes, len)) {
@@ -349,6 +358,7 @@ int64_t copy_job_start(struct copy_engine *engine, const struct copy_run *run, b
 	}
 	list_append(&engine->jobs, &job->node);
 	engine->jobs_in_flight++;
+	engine->window_bytes += job->window.len_bytes;
 	engine->stats.jobs++;
 	engine->stats.dual_jobs += dual;
 	job->charged_bytes = job->kind == RUN_ZERO ? 0 : job->window.len_bytes;

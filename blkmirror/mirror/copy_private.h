@@ -8,6 +8,8 @@
 #define COPY_RUNS_MAX 512u              /* ring of runs between scan and copy */
 #define COPY_JOBS_MAX 64u
 #define COPY_WRITES_MAX 32u             /* data runs of one job */
+#define COPY_AHEAD_REGIONS (2u * WINDOW_REGIONS_MAX)    /* in the ring: no more is looked for */
+#define COPY_BUSY_TRIES 32u             /* busy regions met in one turn of the loop */
 #define COPY_SCAN_RUNS 128u             /* extents asked for at once */
 #define COPY_HOT_SLOTS 256u
 #define COPY_HOT_AFTER 2u               /* broken or busy that often: dual */
@@ -62,6 +64,9 @@ struct copy_engine {
 	uint64_t cursor_bytes;          /* where the next run is looked for */
 	struct copy_run runs[COPY_RUNS_MAX];
 	uint32_t run_head, run_count;
+	uint64_t run_bytes;             /* of all runs */
+	uint64_t window_bytes;          /* under the windows of the jobs in flight */
+	bool again;                     /* kicked since the walk last began anew */
 
 	bool scan_in_flight;
 	struct window scan_window;
@@ -80,11 +85,14 @@ struct copy_engine {
 /* ---- copy_engine.c ---- */
 void copy_run_push(struct copy_engine *engine, uint64_t offset_bytes, uint64_t len_bytes,
 		   enum run_kind kind);
+/* Make the last run, a data run that reaches start_bytes, reach end_bytes.  False: there is none. */
+bool copy_run_join(struct copy_engine *engine, uint64_t start_bytes, uint64_t end_bytes);
 uint32_t copy_run_room(const struct copy_engine *engine);
 void copy_hot_count(struct copy_engine *engine, uint64_t offset_bytes);
 
 /* ---- copy_scan.c ---- */
-void copy_scan_start(struct copy_engine *engine, uint64_t offset_bytes, uint64_t len_bytes);
+/* False: the mirror lets no window open now. */
+bool copy_scan_start(struct copy_engine *engine, uint64_t offset_bytes, uint64_t len_bytes);
 
 /* ---- copy_job.c ---- */
 /*
@@ -92,6 +100,8 @@ void copy_scan_start(struct copy_engine *engine, uint64_t offset_bytes, uint64_t
  * -ENOBUFS: no buffer or job now; a kick follows.
  */
 int64_t copy_job_start(struct copy_engine *engine, const struct copy_run *run, bool dual);
+/* The most that one job takes of such a run. */
+uint64_t copy_job_max_bytes(const struct copy_engine *engine, enum run_kind kind);
 void copy_jobs_release(struct copy_engine *engine);
 
 #endif

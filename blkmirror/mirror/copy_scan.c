@@ -49,18 +49,8 @@ static void scan_take_hole(struct copy_engine *engine, uint64_t start_bytes, uin
 /* Data from `at` on, rounded out to regions; joins a data run that ends there. */
 static void scan_take_data(struct copy_engine *engine, uint64_t start_bytes, uint64_t end_bytes)
 {
-	struct copy_run *last;
-
-	if (engine->run_count) {
-		last = &engine->runs[(engine->run_head + engine->run_count - 1) % COPY_RUNS_MAX];
-		if (last->kind == RUN_DATA && last->offset_bytes <= start_bytes &&
-		    last->offset_bytes + last->len_bytes >= start_bytes) {
-			last->len_bytes = MAX(last->offset_bytes + last->len_bytes, end_bytes) -
-					  last->offset_bytes;
-			return;
-		}
-	}
-	copy_run_push(engine, start_bytes, end_bytes - start_bytes, RUN_DATA);
+	if (!copy_run_join(engine, start_bytes, end_bytes))
+		copy_run_push(engine, start_bytes, end_bytes - start_bytes, RUN_DATA);
 }
 
 /*
@@ -128,13 +118,13 @@ static void scan_done(struct blk_req *req)
 	copy_engine_kick(engine);
 }
 
-void copy_scan_start(struct copy_engine *engine, uint64_t offset_bytes, uint64_t len_bytes)
+bool copy_scan_start(struct copy_engine *engine, uint64_t offset_bytes, uint64_t len_bytes)
 {
 	struct mirror *mirror = engine->mirror;
 
 	CHECK(!engine->scan_in_flight);
 	if (!mirror_window_open(mirror, &engine->scan_window, WINDOW_SCAN, offset_bytes, len_bytes))
-		return;
+		return false;
 	engine->scan_in_flight = true;
 	engine->scan_extents = (struct blk_extents){ .runs = engine->scan_runs,
 						     .capacity = COPY_SCAN_RUNS };
@@ -146,4 +136,5 @@ void copy_scan_start(struct copy_engine *engine, uint64_t offset_bytes, uint64_t
 		.extents = &engine->scan_extents, .done = scan_done,
 	};
 	blk_submit(mirror_source(mirror), &engine->scan_req);
+	return true;
 }

@@ -176,8 +176,49 @@ void dirty_bitmap_set_all(struct dirty_bitmap *bitmap)
 	dirty_bitmap_set(bitmap, 0, bitmap->size_bytes);
 }
 
+/* The first set bit at or after `bit` in one level; false: none. */
+static bool level_find(const struct dirty_bitmap *bitmap, unsigned level, uint64_t bit,
+		       uint64_t *out)
+{
+	uint64_t index = bit / WORD_BITS;
+	uint64_t word;
+
+	if (index >= bitmap->word_counts[level])
+		return false;
+	word = bitmap->levels[level][index] & (~UINT64_C(0) << (bit % WORD_BITS));
+	if (!word) {
+		if (level + 1 == bitmap->level_count)
+			return false;
+		/* Depth is bounded by level_count, not by input. */
+		if (!level_find(bitmap, level + 1, index + 1, &index))
+			return false;
+		word = bitmap->levels[level][index];
+	}
+	*out = index * WORD_BITS + (uint64_t)__builtin_ctzll(word);
+	return true;
+}
+
+/* A few bits of many: touching each word of a large map would cost milliseconds. */
+static void clear_sparse(struct dirty_bitmap *bitmap)
+{
+	uint64_t region = 0;
+
+	while (level_find(bitmap, 0, region, &region)) {
+		uint64_t index = region / WORD_BITS;
+
+		bitmap->levels[0][index] = 0;
+		lower_summary(bitmap, 0, index);
+		region = (index + 1) * WORD_BITS;
+	}
+	bitmap->dirty_count = 0;
+}
+
 void dirty_bitmap_clear_all(struct dirty_bitmap *bitmap)
 {
+	if (bitmap->dirty_count < bitmap->region_count / WORD_BITS) {
+		clear_sparse(bitmap);
+		return;
+	}
 	for (unsigned level = 0; level < bitmap->level_count; level++)
 		memset(bitmap->levels[level], 0, bitmap->word_counts[level] * sizeof(uint64_t));
 	bitmap->dirty_count = 0;
@@ -220,26 +261,17 @@ bool dirty_bitmap_any_clean(const struct dirty_bitmap *bitmap, uint64_t offset_b
 	return false;
 }
 
-/* The first set bit at or after `bit` in one level; false: none. */
-static bool level_find(const struct dirty_bitmap *bitmap, unsigned level, uint64_t bit,
-		       uint64_t *out)
+/* The end of the dirty run that begins at `first`, at most `limit`. */
+static uint64_t run_end(const struct dirty_bitmap *bitmap, uint64_t first, uint64_t limit)
 {
-	uint64_t index = bit / WORD_BITS;
-	uint64_t word;
+	uint64_t index = first / WORD_BITS;
+	uint64_t clean = ~bitmap->levels[0][index] & (~UINT64_C(0) << (first % WORD_BITS));
 
-	if (index >= bitmap->word_counts[level])
-		return false;
-	word = bitmap->levels[level][index] & (~UINT64_C(0) << (bit % WORD_BITS));
-	if (!word) {
-		if (level + 1 == bitmap->level_count)
-			return false;
-		/* Depth is bounded by level_count, not by input. */
-		if (!level_find(bitmap, level + 1, index + 1, &index))
-			return false;
-		word = bitmap->levels[level][index];
-	}
-	*out = index * WORD_BITS + (uint64_t)__builtin_ctzll(word);
-	return true;
+	while (!clean && (index + 1) * WORD_BITS < limit)
+		clean = ~bitmap->levels[0][++index];
+	if (!clean)
+		return limit;
+	return MIN(index * WORD_BITS + (uint64_t)__builtin_ctzll(clean), limit);
 }
 
 bool dirty_bitmap_find(const struct dirty_bitmap *bitmap, uint64_t from_bytes, uint64_t max_bytes,
@@ -251,10 +283,7 @@ bool dirty_bitmap_find(const struct dirty_bitmap *bitmap, uint64_t from_bytes, u
 	if (from_bytes >= bitmap->size_bytes ||
 	    !level_find(bitmap, 0, region_of(bitmap, from_bytes), &first))
 		return false;
-	end = first + 1;
-	while (end < bitmap->region_count && end - first < max_regions &&
-	       region_is_dirty(bitmap, end))
-		end++;
+	end = run_end(bitmap, first, first + MIN(max_regions, bitmap->region_count - first));
 	end_bytes = MIN(end << bitmap->region_shift, bitmap->size_bytes);
 	*offset_bytes = first << bitmap->region_shift;
 	*len_bytes = end_bytes - *offset_bytes;

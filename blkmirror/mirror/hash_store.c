@@ -133,10 +133,11 @@ void hash_store_forget(struct hash_store *store, uint64_t first_region, uint64_t
 
 enum hash_kind hash_store_get(const struct hash_store *store, uint64_t region, uint64_t *hash)
 {
-	const uint64_t *chunk = store->chunks[region / CHUNK_REGIONS];
+	const uint64_t *chunk;
 	uint64_t mark;
 
 	CHECK(region < store->region_count);
+	chunk = store->chunks[region / CHUNK_REGIONS];
 	if (!chunk)
 		return HASH_UNKNOWN;
 	if (chunk == &all_zero)

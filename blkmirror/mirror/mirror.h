@@ -96,7 +96,7 @@ struct mirror_stats {
 	uint64_t mirrored_writes, mirrored_bytes;
 	uint64_t shed_bytes;
 	uint64_t suspect_bytes;         /* under detached legs now */
-	uint64_t buffered_bytes;        /* async legs now */
+	uint64_t buffered_bytes;        /* memory behind async legs now */
 	uint64_t broken_regions;        /* how often a window lost a region */
 	uint64_t late_legs, failed_legs;
 };
@@ -142,6 +142,12 @@ void mirror_retire(struct mirror *mirror);
 
 /* The target becomes authoritative: mirror_is_settled() must hold and no guest request be inside. */
 void mirror_switch(struct mirror *mirror);
+
+/*
+ * Since when no leg has settled though some are in flight (detached ones apart); UINT64_MAX:
+ * none is.  Nobody waits for a buffered leg (async): who looks here notices a target that hangs.
+ */
+uint64_t mirror_legs_still_ns(const struct mirror *mirror);
 
 /* No target write of any kind is queued, in flight or detached. */
 bool mirror_is_settled(struct mirror *mirror);

@@ -116,7 +116,7 @@ void mirror_legs_let_go(struct mirror_op *op)
 
 		leg->buffered = true;
 		leg->in_doubt = leg->in_doubt || op->primary.result;
-		op->mirror->stats.buffered_bytes += leg->req.len_bytes;
+		op->mirror->stats.buffered_bytes += leg->held_bytes;
 		mirror_leg_leave_op(leg);
 	}
 }
@@ -125,7 +125,7 @@ static void mirror_leg_unbuffer(struct mirror_leg *leg)
 {
 	if (!leg->buffered)
 		return;
-	leg->mirror->stats.buffered_bytes -= leg->req.len_bytes;
+	leg->mirror->stats.buffered_bytes -= leg->held_bytes;
 	leg->buffered = false;
 }
 
@@ -142,8 +142,11 @@ static void mirror_leg_cut(struct mirror_leg *leg)
 	if (op)
 		mirror_leg_leave_op(leg);
 	if (leg->submitted) {
-		if (!leg->detached)
+		if (!leg->detached) {
 			mirror->stats.suspect_bytes += leg->req.len_bytes;
+			mirror->suspect_held_bytes += leg->held_bytes;
+			mirror->legs_in_flight--;
+		}
 		leg->detached = true;
 		list_append(&mirror->legs, &leg->node);
 	} else {
@@ -182,8 +185,13 @@ static void mirror_leg_count(struct mirror_leg *leg, int result)
 	uint64_t len_bytes = leg->req.len_bytes;
 
 	mirror_leg_unbuffer(leg);
-	if (leg->detached)
+	if (leg->detached) {
 		mirror->stats.suspect_bytes -= len_bytes;
+		mirror->suspect_held_bytes -= leg->held_bytes;
+	} else {
+		mirror->legs_in_flight--;
+		mirror->leg_moved_ns = loop_now_ns(mirror->dev.loop);
+	}
 	/* It may have reached the store in part, even when it failed. */
 	mirror_target_written(mirror, leg->req.offset_bytes, len_bytes);
 	if (result || leg->in_doubt) {
@@ -216,12 +224,21 @@ static void mirror_leg_settled(struct blk_req *req)
 	mirror->hooks.settled(mirror->user);
 }
 
-/* ---- starting ---- */
+/* ---- W5: a leg goes down ---- */
 
 static void mirror_leg_submit(struct mirror_leg *leg)
 {
+	struct mirror *mirror = leg->mirror;
+
 	leg->submitted = true;
-	blk_submit(leg->mirror->target, &leg->req);
+	if (mirror->legs_in_flight++ == 0)
+		mirror->leg_moved_ns = loop_now_ns(mirror->dev.loop);
+	blk_submit(mirror->target, &leg->req);
+}
+
+uint64_t mirror_legs_still_ns(const struct mirror *mirror)
+{
+	return mirror->legs_in_flight ? mirror->leg_moved_ns : UINT64_MAX;
 }
 
 static void mirror_leg_granted(struct range *range)
@@ -244,6 +261,7 @@ bool mirror_leg_add(struct mirror_op *op, uint64_t offset_bytes, uint64_t len_by
 	*leg = (struct mirror_leg){
 		.mirror = mirror, .op = op,
 		.started_ns = loop_now_ns(mirror->dev.loop),
+		.held_bytes = mirror_op_held_bytes(op),
 		.range = {
 			.start_bytes = round_down(offset_bytes, mirror->align_bytes),
 			.end_bytes = round_up(offset_bytes + len_bytes, mirror->align_bytes),

@@ -9,6 +9,7 @@
 #define MIRROR_OPS_MAX 1024u            /* started or waiting; more wait outside */
 #define MIRROR_LEGS_MAX 4096u           /* beyond: shed */
 #define MIRROR_LEGS_PER_OP 4u           /* runs of clean parts of one write; beyond: shed */
+#define MIRROR_SUSPECT_MAX (UINT64_C(8) << 20)  /* memory behind detached legs; beyond: shed (R2) */
 #define MIRROR_HOLD_DATA_NS (100 * NS_PER_MS)
 #define MIRROR_FLUSH_DELAY_NS (500 * NS_PER_MS)
 
@@ -41,6 +42,8 @@ struct mirror_leg {
 	struct iovec iov;
 	struct blk_req req;
 	uint64_t started_ns;
+	/* What the leg keeps from the pool: all of the buffer, however little of it is written. */
+	uint64_t held_bytes;
 	bool submitted;
 	bool detached;                  /* late, or cut off by a suspend: suspect */
 	bool buffered;                  /* async: counted in buffered_bytes */
@@ -77,9 +80,13 @@ struct mirror {
 	struct list free_legs;
 	uint32_t leg_count;             /* allocated */
 	uint32_t legs_in_use;
+	uint32_t legs_in_flight;        /* submitted, not detached */
+	uint64_t leg_moved_ns;          /* one settled, or the first of them was submitted */
+	uint64_t suspect_held_bytes;
 	struct timer deadline;
 
 	struct list windows;
+	uint32_t dual_count;
 	/*
 	 * A dual window could not open over a write whose data the guest may still change: until
 	 * then every write's data are held, so that the next try finds them stable.
@@ -101,6 +108,8 @@ struct mirror {
 void mirror_write_submit(struct mirror *mirror, struct blk_req *guest);
 /* One of the op's parts has ended: answer the guest when nothing is left to wait for. */
 void mirror_op_part_done(struct mirror_op *op);
+/* What a leg of it keeps from the pool. */
+uint64_t mirror_op_held_bytes(const struct mirror_op *op);
 void mirror_ops_release(struct mirror *mirror);
 
 /* ---- mirror_leg.c ---- */

@@ -95,6 +95,8 @@ void mirror_windows_doubt(struct mirror *mirror)
 
 bool mirror_in_dual_window(const struct mirror *mirror, uint64_t offset_bytes)
 {
+	if (!mirror->dual_count)
+		return false;
 	list_for_each(node, &mirror->windows) {
 		const struct window *window = list_entry(node, struct window, node);
 
@@ -159,6 +161,7 @@ static void window_enter(struct mirror *mirror, struct window *window)
 		CHECK(range_lock_try(&mirror->target_lock, &window->range));
 	}
 	list_append(&mirror->windows, &window->node);
+	mirror->dual_count += window->kind == WINDOW_DUAL;
 }
 
 static bool window_break_guest(struct range *range, void *user)
@@ -339,6 +342,7 @@ uint64_t mirror_window_clear(struct mirror *mirror, struct window *window, uint6
 void mirror_window_close(struct mirror *mirror, struct window *window)
 {
 	list_remove(&window->node);
+	mirror->dual_count -= window->kind == WINDOW_DUAL;
 	if (window->kind == WINDOW_COPY || window->kind == WINDOW_DUAL)
 		range_lock_release(&mirror->target_lock, &window->range);
 	mirror->hooks.settled(mirror->user);

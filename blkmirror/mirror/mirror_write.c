@@ -5,6 +5,7 @@
  * W2 enter: an op, and the range among the guest's requests (R10)
  * W3 granted: nothing overlapping is in flight; the journal knows of its extents (R-J2)
  * W4 start: choose the legs, now and not earlier (R1), and start them
+ * W5 the devices carry them out (mirror_leg.c: the target's; the stores' own files)
  * W6 settle: the primary's result is the guest's; let the next one in
  */
 #include <errno.h>
@@ -167,15 +168,26 @@ static void mirror_shed(struct mirror *mirror, uint64_t offset_bytes, uint64_t l
 	mirror_windows_break(mirror, offset_bytes, len_bytes);
 }
 
-/* R6, R12: may this part go to the target now, or is it shed? */
+uint64_t mirror_op_held_bytes(const struct mirror_op *op)
+{
+	return op->data ? op->data->capacity_bytes : BUF_MIN_BYTES;
+}
+
+/* R2, R6, R12: may this part go to the target now, or is it shed? */
 static bool mirror_may_mirror(struct mirror_op *op, uint64_t len_bytes)
 {
 	struct mirror *mirror = op->mirror;
+	bool buffered = mirror->mode == MIRROR_ASYNC;
 
-	if (mirror->mode == MIRROR_ASYNC &&
-	    mirror->stats.buffered_bytes + len_bytes > mirror->async_buffer_bytes)
+	if (mirror->suspect_held_bytes > MIRROR_SUSPECT_MAX || !mirror_op_hold_data(op))
 		return false;
-	return mirror_op_hold_data(op) && mirror->hooks.may_mirror(len_bytes, mirror->user);
+	if (buffered && mirror->stats.buffered_bytes + mirror_op_held_bytes(op) >
+				mirror->async_buffer_bytes)
+		return false;
+	/* Zeroes travel as a command, whatever their length. */
+	if (!mirror_op_has_data(op))
+		len_bytes = MIN(len_bytes, (uint64_t)BUF_MIN_BYTES);
+	return mirror->hooks.may_mirror(len_bytes, mirror->user);
 }
 
 /* A run of mirrored parts has ended: make it a leg, or shed it. */
@@ -191,29 +203,34 @@ static void mirror_op_add_run(struct mirror_op *op, uint64_t start_bytes, uint64
 		mirror_shed(mirror, start_bytes, len_bytes);
 }
 
+static bool mirror_is_mirrored(const struct mirror *mirror, uint64_t at_bytes)
+{
+	return !dirty_bitmap_test(mirror->dirty, at_bytes) ||
+	       mirror_in_dual_window(mirror, at_bytes);
+}
+
 /* R7: legs for the clean parts and for those in dual windows; the rest breaks windows. */
 static void mirror_op_choose_legs(struct mirror_op *op)
 {
 	struct mirror *mirror = op->mirror;
 	uint64_t at_bytes = op->guest->offset_bytes;
 	uint64_t end_bytes = at_bytes + op->guest->len_bytes;
-	uint64_t run_bytes = at_bytes;  /* start of the run of mirrored parts */
 
 	while (at_bytes < end_bytes) {
-		uint64_t next_bytes = MIN(round_down(at_bytes, mirror->region_bytes) +
-						  mirror->region_bytes, end_bytes);
+		bool mirrored = mirror_is_mirrored(mirror, at_bytes);
+		uint64_t next_bytes = round_down(at_bytes, mirror->region_bytes);
 
-		if (dirty_bitmap_test(mirror->dirty, at_bytes) &&
-		    !mirror_in_dual_window(mirror, at_bytes)) {
-			if (run_bytes < at_bytes)
-				mirror_op_add_run(op, run_bytes, at_bytes);
+		do {
+			next_bytes += mirror->region_bytes;
+		} while (next_bytes < end_bytes &&
+			 mirror_is_mirrored(mirror, next_bytes) == mirrored);
+		next_bytes = MIN(next_bytes, end_bytes);
+		if (mirrored)
+			mirror_op_add_run(op, at_bytes, next_bytes);
+		else
 			mirror_windows_break(mirror, at_bytes, next_bytes - at_bytes);
-			run_bytes = next_bytes;
-		}
 		at_bytes = next_bytes;
 	}
-	if (run_bytes < end_bytes)
-		mirror_op_add_run(op, run_bytes, end_bytes);
 }
 
 static void mirror_op_submit_primary(struct mirror_op *op)

@@ -46,6 +46,9 @@ void mover_set_state(struct mover *mover, enum mover_state state)
 
 void mover_run_jobs(struct mover *mover)
 {
+	/* A pause that waits for its jobs, or a target that is late, comes first. */
+	if (mover->pausing || mover->degraded || mover->leaving)
+		return;
 	mover_for_each(part, mover) {
 		if (!part->old_requests)
 			copy_engine_start(part->engine);
@@ -106,8 +109,11 @@ static void mover_after_sync(struct mover *mover)
 		mover_begin_verify(mover);
 		return;
 	}
-	if (mover->options.verify && !mover_is_verified(mover))
+	if (mover->options.verify && !mover_is_verified(mover)) {
+		if (mover->state == MOVER_COPY) /* resumed */
+			mover_set_state(mover, MOVER_VERIFY);
 		return;
+	}
 	if (mover->options.hold && !mover->completing)
 		mover_set_state(mover, MOVER_HOLD);
 	else if (!mover->retry.started)
@@ -220,6 +226,10 @@ int mover_pause(struct mover *mover, struct err *err)
 	LOOP_CHECK(mover->loop);
 	if (mover->state > MOVER_HOLD || mover->leaving || mover->pausing)
 		return mover_refuse(mover, err, "pause");
+	if (mover->degraded) {          /* what is still in flight is late: it is not waited for */
+		mover_pause_for(mover);
+		return 0;
+	}
 	mover->pausing = true;
 	mover_halt_jobs(mover);
 	mover_look(mover);
@@ -318,7 +328,12 @@ static void mover_pacer_ready(void *user)
 {
 	struct mover *mover = user;
 
-	mover_for_each(part, mover) {
+	/* In turns: who is told first takes what there is. */
+	mover->first_served = (mover->first_served + 1) % mover->part_count;
+	for (uint32_t i = 0; i < mover->part_count; i++) {
+		struct mover_part *part =
+			&mover->parts[(mover->first_served + i) % mover->part_count];
+
 		copy_engine_kick(part->engine);
 		verifier_kick(part->verifier);
 	}

@@ -134,7 +134,8 @@ struct mover_ops {
 
 /*
  * Borrows gates and devices until mover_free().  Nothing starts before mover_start().
- * 0 and *out, or -errno with *err.
+ * 0 and *out, or -errno with *err: -ENOMEM, -EINVAL (a target too small, or with sectors
+ * larger than the disk's).
  */
 MUST_CHECK int mover_new(struct loop *loop, struct buf_pool *pool, const struct mover_disk *disks,
 			 uint32_t disk_count, const struct mover_options *options,
@@ -142,7 +143,7 @@ MUST_CHECK int mover_new(struct loop *loop, struct buf_pool *pool, const struct 
 			 struct err *err);
 
 void mover_start(struct mover *mover);
-/* PAUSED once no target I/O is in flight (late legs apart).  Refused (-EBUSY) from SWITCH on. */
+/* PAUSED once no target I/O is in flight (what is late apart: it bounds the wait).  Refused (-EBUSY) from SWITCH on. */
 MUST_CHECK int mover_pause(struct mover *mover, struct err *err);
 MUST_CHECK int mover_resume(struct mover *mover, struct err *err);
 /* Back to the source.  Refused (-EBUSY, ERR_TASK_COMMITTED) once the commit is issued. */

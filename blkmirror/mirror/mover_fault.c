@@ -4,6 +4,8 @@
  *
  *   a late leg         the mirror suspends itself (R13): degraded; looked at again until the
  *                      target has settled, then it goes on; after 30 s of nothing: paused
+ *   late copier write,  the same
+ *   flush, read-back
  *   target full        paused at once: more writes do not make space
  *   target errors      their regions are copied again; eight within 10 s: paused
  *   source read error  paused: the source stays as it is and authoritative
@@ -46,7 +48,11 @@ static void mover_target_late(struct mover_part *part)
 		mover->options.leg_deadline_ns / NS_PER_MS);
 	log_warn("mover", "%s: guest writes go to the source only", mover->error.cause);
 	mover->degraded = true;
-	mover->fault_since_ns = loop_now_ns(mover->loop);
+	mover->degraded_since_ns = loop_now_ns(mover->loop);
+	if (mover->pausing) {
+		mover_pause_for(mover);
+		return;
+	}
 	if (mover->state == MOVER_SWITCH)
 		mover_switch_fall_back(mover);
 	mover_halt_jobs(mover);
@@ -63,8 +69,10 @@ void mover_watch_targets(struct mover *mover)
 	if (mover->state >= MOVER_COMMIT || mover->leaving)
 		return;
 	mover_for_each(part, mover) {
-		uint64_t from_ns = copy_engine_oldest_write_ns(part->engine);
+		uint64_t from_ns = MIN(copy_engine_oldest_write_ns(part->engine),
+				       verifier_oldest_read_ns(part->verifier));
 
+		from_ns = MIN(from_ns, mirror_legs_still_ns(part->mirror));
 		if (part->flushing)
 			from_ns = MIN(from_ns, part->flush_from_ns);
 		if (from_ns < now_ns && now_ns - from_ns > mover->options.leg_deadline_ns) {
@@ -83,9 +91,10 @@ void mover_probe_fired(struct timer *timer)
 	if (!mover->degraded || !mover_can_still_fall_back(mover))
 		return;
 	mover_for_each(part, mover)
-		settled = settled && mirror_is_settled(part->mirror) && !part->flushing;
+		settled = settled && mirror_is_settled(part->mirror) && !part->flushing &&
+			  verifier_oldest_read_ns(part->verifier) == UINT64_MAX;
 	if (!settled) {
-		if (loop_now_ns(mover->loop) - mover->fault_since_ns > STUCK_NS)
+		if (loop_now_ns(mover->loop) - mover->degraded_since_ns > STUCK_NS)
 			mover_pause_for(mover);
 		else
 			timer_start(&mover->probe, MOVER_PROBE_NS);
@@ -100,11 +109,25 @@ void mover_probe_fired(struct timer *timer)
 	mover_tell(mover);
 }
 
+/* After the switch only the last comparison is left: it ends, and the error says so. */
+static void mover_end_comparison(struct mover_part *part)
+{
+	verifier_stop(part->verifier);
+	mover_look(part->mover);
+}
+
 void mover_target_trouble(struct mover_part *part, int error)
 {
 	struct mover *mover = part->mover;
 	uint64_t now_ns = loop_now_ns(mover->loop);
 
+	if (mover->state == MOVER_SWITCHED) {
+		err_set(&mover->error, ERR_MOVE_VERIFY, error,
+			"cannot compare the last regions of '%s': reading the target: %s",
+			part->name, err_strerror(error));
+		mover_end_comparison(part);
+		return;
+	}
 	if (!mover_can_still_fall_back(mover) || mover->state == MOVER_PAUSED || mover->leaving)
 		return;
 	if (error == -ETIMEDOUT) {
@@ -127,16 +150,14 @@ void mover_source_trouble(struct mover_part *part, int error, uint64_t offset_by
 {
 	struct mover *mover = part->mover;
 
-	if (!mover_can_still_fall_back(mover)) {
-		/* After the switch only the last comparison reads the source: say so, keep it. */
+	if (mover->state == MOVER_SWITCHED) {
 		err_set(&mover->error, ERR_MOVE_SOURCE_READ, error,
 			"cannot compare the last regions of '%s': reading its old copy at %" PRIu64
 			": %s", part->name, offset_bytes, err_strerror(error));
-		verifier_stop(part->verifier);
-		mover_look(mover);
+		mover_end_comparison(part);
 		return;
 	}
-	if (mover->state == MOVER_PAUSED || mover->leaving)
+	if (!mover_can_still_fall_back(mover) || mover->state == MOVER_PAUSED || mover->leaving)
 		return;
 	err_set(&mover->error, ERR_MOVE_SOURCE_READ, error,
 		"cannot read the source of '%s' at %" PRIu64 ": %s", part->name, offset_bytes,
@@ -148,6 +169,9 @@ void mover_mismatch(struct mover_part *part, uint64_t offset_bytes, uint64_t len
 {
 	struct mover *mover = part->mover;
 
+	/* Guests no longer pass the mirror: source and target differ by right. */
+	if (mover->leaving || (!mover_can_still_fall_back(mover) && mover->state != MOVER_SWITCHED))
+		return;
 	err_set(&mover->error, ERR_MOVE_VERIFY, -EBADMSG,
 		"the target of '%s' does not hold what was written: %" PRIu64 " bytes at %" PRIu64,
 		part->name, len_bytes, offset_bytes);
@@ -156,6 +180,5 @@ void mover_mismatch(struct mover_part *part, uint64_t offset_bytes, uint64_t len
 		mover_leave(mover, MOVER_FAILED);
 		return;
 	}
-	verifier_stop(part->verifier);
-	mover_look(mover);
+	mover_end_comparison(part);
 }

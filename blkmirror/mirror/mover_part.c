@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mover_part.c - one disk of a mover: its mirror, copy engine and verifier, and their hooks. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -170,6 +171,24 @@ static void part_resume(struct mover_part *part)
 		verifier_add(part->verifier, 0, size_bytes);
 }
 
+/* What a check before may have missed, or what has changed since. */
+static int part_judge(const struct mover_disk *disk, struct err *err)
+{
+	const struct blk_dev *gate = gate_as_dev(disk->gate);
+	uint32_t block_bytes = MIN(gate->limits.block_bytes, disk->source->limits.block_bytes);
+	const char *name = disk->name ? disk->name : "disk";
+
+	if (disk->target->size_bytes < gate->size_bytes)
+		return err_set(err, ERR_MOVE_TARGET_SMALL, -EINVAL,
+			       "the target of '%s' has %" PRIu64 " bytes of %" PRIu64, name,
+			       disk->target->size_bytes, gate->size_bytes);
+	if (disk->target->limits.block_bytes > block_bytes)
+		return err_set(err, ERR_MOVE_SECTOR, -EINVAL,
+			       "the target of '%s' has sectors of %u bytes, the disk of %u", name,
+			       disk->target->limits.block_bytes, block_bytes);
+	return 0;
+}
+
 int mover_part_init(struct mover_part *part, struct mover *mover, const struct mover_disk *disk,
 		    struct err *err)
 {
@@ -182,6 +201,10 @@ int mover_part_init(struct mover_part *part, struct mover *mover, const struct m
 		.async_buffer_bytes = options->async_buffer_bytes,
 	};
 
+	int rc = part_judge(disk, err);
+
+	if (rc)
+		return rc;
 	*part = (struct mover_part){ .mover = mover, .gate = disk->gate };
 	snprintf(part->name, sizeof(part->name), "%s", disk->name ? disk->name : "disk");
 	if (mirror_new(mover->loop, mover->pool, disk->source, disk->target, size_bytes,

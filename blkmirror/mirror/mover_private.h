@@ -62,6 +62,7 @@ struct mover {
 	struct pacer pacer;
 	struct mover_part parts[MOVER_DISKS_MAX];
 	uint32_t part_count;
+	uint32_t first_served;          /* whose engine is told first when the pacer has room */
 
 	struct task advance;            /* look at everything again */
 	struct task changed;
@@ -77,6 +78,7 @@ struct mover {
 	enum mover_state leave_to;
 	bool degraded;
 	struct err error;
+	uint64_t degraded_since_ns;
 	uint32_t fault_count;
 	uint64_t fault_since_ns;
 	bool verify_started;
@@ -129,12 +131,13 @@ void mover_part_swap(struct mover_part *part, struct blk_dev *next);
 bool mover_part_in_sync(const struct mover_part *part);
 
 /* ---- mover_fault.c ---- */
+/* A target could not be written or read, or is late (-ETIMEDOUT). */
 void mover_target_trouble(struct mover_part *part, int error);
 void mover_source_trouble(struct mover_part *part, int error, uint64_t offset_bytes);
 void mover_mismatch(struct mover_part *part, uint64_t offset_bytes, uint64_t len_bytes);
 void mover_probe_fired(struct timer *timer);
 void mover_pause_for(struct mover *mover);
-/* Is a target write or flush of our own overdue? */
+/* Is a target write, flush or read of our own overdue, or does a buffered leg stand still? */
 void mover_watch_targets(struct mover *mover);
 
 /* ---- mover_switch.c ---- */

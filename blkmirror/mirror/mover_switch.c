@@ -111,7 +111,8 @@ void mover_committed(struct mover *mover, int result)
 	if (result == 0) {
 		mover_switch_done(mover);
 	} else if (result == -ECANCELED) {
-		/* A durable ABORT record: the only way back. */
+		/* A durable ABORT record: the only way back.  Nothing is unknown any more. */
+		err_clear(&mover->error);
 		mover->step = SWITCH_FLUSH;
 		mover_switch_fall_back(mover);
 		timer_start(&mover->retry, RETRY_NS);
@@ -255,6 +256,7 @@ void mover_switch_look(struct mover *mover)
 			mover_switch_again(mover);
 			return;
 		}
+		/* S2: the jobs come to rest while the guests still run. */
 		mover_switch_step(mover, SWITCH_QUIET);
 		mover_halt_jobs(mover);
 		mover_look(mover);
@@ -281,6 +283,7 @@ void mover_switch_look(struct mover *mover)
 	}
 }
 
+/* S1: all is in sync.  What the targets can flush now need not be flushed in the stun. */
 void mover_switch_begin(struct mover *mover)
 {
 	if (!mover->switch_from_ns)

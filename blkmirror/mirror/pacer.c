@@ -27,7 +27,8 @@ static void pacer_refill(struct pacer *pacer)
 
 	if (earned == 0)
 		return;
-	pacer->refilled_ns = now_ns;
+	/* Only the time of whole bytes is used up: what remains of it counts the next time. */
+	pacer->refilled_ns += (uint64_t)(earned * NS_PER_S / pacer->rate_bytes_per_s);
 	if (earned > (unsigned __int128)(pacer_burst(pacer) - pacer->tokens_bytes))
 		pacer->tokens_bytes = pacer_burst(pacer);
 	else
@@ -48,17 +49,16 @@ static void pacer_refilled(struct timer *timer)
 
 static bool pacer_has_tokens(struct pacer *pacer)
 {
-	uint64_t missing;
+	unsigned __int128 wait_ns;
 
 	if (!pacer_is_capped(pacer))
 		return true;
 	pacer_refill(pacer);
 	if (pacer->tokens_bytes > 0)
 		return true;
-	missing = (uint64_t)(1 - pacer->tokens_bytes);
+	wait_ns = (unsigned __int128)(1 - pacer->tokens_bytes) * NS_PER_S / pacer->rate_bytes_per_s;
 	if (!pacer->refill.started)
-		timer_start(&pacer->refill, MAX(missing * NS_PER_S / pacer->rate_bytes_per_s,
-						NS_PER_MS));
+		timer_start(&pacer->refill, (uint64_t)MIN(MAX(wait_ns, NS_PER_MS), UINT64_MAX));
 	return false;
 }
 
@@ -112,11 +112,15 @@ static void pacer_steer(struct pacer *pacer, uint64_t ops, uint64_t latency_sum_
 		return;
 	}
 	mean_ns = latency_sum_ns / ops;
-	/* The floor follows down at once and up slowly: a guest changes what it does. */
+	/*
+	 * The floor follows down at once.  It follows up, for a guest changes what it does, only
+	 * while the copier is at its least: else what the copier itself costs would become the
+	 * floor, and the copier would press the guest ever harder.
+	 */
 	if (pacer->guest_base_ns == 0 || mean_ns < pacer->guest_base_ns)
 		pacer->guest_base_ns = mean_ns;
-	else
-		pacer->guest_base_ns += pacer->guest_base_ns / 256 + 1;
+	else if (pacer->window_bytes == PACER_WINDOW_MIN)
+		pacer->guest_base_ns += pacer->guest_base_ns / 32 + 1;
 	if (mean_ns > pacer->guest_base_ns * 2)
 		pacer_shrink(pacer);
 	else if (mean_ns < pacer->guest_base_ns * 3 / 2)
@@ -142,8 +146,10 @@ bool pacer_may_start(struct pacer *pacer, uint64_t bytes)
 {
 	/* One request is always allowed: the copy must go on. */
 	if (pacer->in_flight_bytes &&
-	    pacer->in_flight_bytes + bytes > pacer->window_bytes)
+	    pacer->in_flight_bytes + bytes > pacer->window_bytes) {
+		pacer->refused = true;
 		return false;
+	}
 	return pacer_has_tokens(pacer);
 }
 
@@ -158,6 +164,10 @@ void pacer_finished(struct pacer *pacer, uint64_t bytes)
 {
 	CHECK(pacer->in_flight_bytes >= bytes);
 	pacer->in_flight_bytes -= bytes;
+	if (bytes && pacer->refused) {
+		pacer->refused = false;
+		pacer->ready(pacer->user);
+	}
 }
 
 uint64_t pacer_job_bytes(const struct pacer *pacer)

@@ -34,6 +34,7 @@ struct pacer {
 
 	uint64_t window_bytes;
 	uint64_t in_flight_bytes;
+	bool refused;                   /* someone found no room in the window: tell when there is */
 	struct timer sample;
 	uint64_t guest_base_ns;         /* the guest's mean when nothing disturbs it; 0: unknown */
 	uint64_t guest_ops, guest_latency_sum_ns;       /* at the last sample */
@@ -51,7 +52,10 @@ void pacer_start(struct pacer *pacer);
 void pacer_stop(struct pacer *pacer);
 void pacer_set_rate(struct pacer *pacer, uint64_t rate_bytes_per_s);
 
-/* May the copier start that much?  When not, ready() comes once it may. */
+/*
+ * May the copier start that much?  When not, ready() comes once it may: several disks share
+ * a pacer, so who asked in vain may have nothing in flight that would make it ask again.
+ */
 bool pacer_may_start(struct pacer *pacer, uint64_t bytes);
 void pacer_started(struct pacer *pacer, uint64_t bytes);
 void pacer_finished(struct pacer *pacer, uint64_t bytes);

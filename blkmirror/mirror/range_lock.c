@@ -148,6 +148,7 @@ static void range_lock_tell(struct range_lock *lock)
 	lock->telling = false;
 }
 
+/* W7: those that waited for this range go on. */
 void range_lock_release(struct range_lock *lock, struct range *range)
 {
 	struct release release = { .lock = lock, .released = range };

@@ -9,6 +9,7 @@
 #define VERIFY_JOBS_MAX 16u
 #define VERIFY_EXTENTS 32u
 #define VERIFY_SPAN_MAX (UINT64_C(1) << 30)     /* zero regions judged by extents at once */
+#define VERIFY_BUSY_TRIES 32u                   /* regions met in vain in one turn of the loop */
 
 struct verify_job {
 	struct verifier *verifier;
@@ -18,7 +19,9 @@ struct verify_job {
 	uint32_t pending;
 	int target_result, source_result;
 	uint64_t charged_bytes;
-	struct buf *target_data, *source_data;
+	uint64_t target_from_ns;        /* 0: no read of the target in flight */
+	struct buf *data;               /* the target's bytes, then the source's */
+	uint8_t *target_bytes, *source_bytes;
 	struct iovec target_iov, source_iov;
 	struct blk_req target_read, source_read;
 	struct blk_extents extents;
@@ -37,11 +40,12 @@ struct verifier {
 	struct dirty_bitmap *waiting;
 	uint64_t cursor_bytes;
 	uint64_t pass_count;            /* how often the cursor has come round */
+	bool again;                     /* kicked since the walk last began anew */
 	/* The target told that it has data here: zeroes are read, not asked for again. */
 	uint64_t read_from_bytes, read_to_bytes;
 	bool asking;                    /* an extents answer may turn the cursor back */
 	uint32_t jobs_in_flight;
-	struct list free_jobs;
+	struct list jobs, free_jobs;
 	struct task pump;
 	struct buf_waiter buf_waiter;
 	struct verify_stats stats;
@@ -65,8 +69,8 @@ static struct verify_job *verify_job_get(struct verifier *verifier)
 
 static void verify_job_put(struct verify_job *job)
 {
-	buf_put(job->target_data);
-	buf_put(job->source_data);
+	buf_put(job->data);
+	list_remove(&job->node);
 	list_prepend(&job->verifier->free_jobs, &job->node);
 }
 
@@ -88,12 +92,12 @@ static bool verify_region_matches(struct verify_job *job, uint64_t at_bytes, uin
 {
 	struct verifier *verifier = job->verifier;
 	uint64_t in_window = at_bytes - job->window.offset_bytes;
-	const uint8_t *target = job->target_data->bytes + in_window;
+	const uint8_t *target = job->target_bytes + in_window;
 	uint64_t hash = 0;
 
 	/* The source, where it was read, is the better witness. */
 	if (job->need_source)
-		return memcmp(target, job->source_data->bytes + in_window, len_bytes) == 0;
+		return memcmp(target, job->source_bytes + in_window, len_bytes) == 0;
 	switch (hash_store_get(verifier->hashes, at_bytes / mirror_region_bytes(verifier->mirror),
 			       &hash)) {
 	case HASH_ZERO:
@@ -103,8 +107,7 @@ static bool verify_region_matches(struct verify_job *job, uint64_t at_bytes, uin
 	case HASH_UNKNOWN:
 		break;
 	}
-	CHECK(!"a region without a hash is compared with the source");
-	return false;
+	CHECK_NEVER("a region without a hash is compared with the source");
 }
 
 static void verify_region(struct verify_job *job, uint64_t at_bytes, uint64_t len_bytes)
@@ -156,6 +159,7 @@ static void verify_target_read(struct blk_req *req)
 	struct verify_job *job = container_of(req, struct verify_job, target_read);
 
 	job->target_result = req->result;
+	job->target_from_ns = 0;
 	verify_job_part_read(job);
 }
 
@@ -194,6 +198,7 @@ static void verify_extents_done(struct blk_req *req)
 	uint64_t zero_bytes = req->result ? 0 : verify_same_len(job, false);
 	uint64_t data_bytes = req->result ? job->window.len_bytes : verify_same_len(job, true);
 
+	job->target_from_ns = 0;
 	for (uint64_t at = start; at < start + zero_bytes; at += region_bytes) {
 		uint64_t len = MIN((uint64_t)region_bytes, start + zero_bytes - at);
 
@@ -214,6 +219,7 @@ static void verify_extents_done(struct blk_req *req)
 static void verify_job_ask(struct verify_job *job)
 {
 	job->verifier->asking = true;
+	job->target_from_ns = loop_now_ns(job->verifier->loop);
 	job->extents = (struct blk_extents){ .runs = job->extent_runs, .capacity = VERIFY_EXTENTS };
 	job->target_read = (struct blk_req){
 		.op = BLK_EXTENTS, .flags = BLK_COPIER, .offset_bytes = job->window.offset_bytes,
@@ -233,62 +239,77 @@ static bool verify_region_needs_source(const struct verifier *verifier, uint64_t
 			      &hash) == HASH_UNKNOWN;
 }
 
-static bool verify_job_wants_source(const struct verify_job *job)
+static bool verify_wants_source(const struct verifier *verifier, uint64_t offset_bytes,
+				uint64_t len_bytes)
 {
-	struct verifier *verifier = job->verifier;
-	uint64_t end_bytes = job->window.offset_bytes + job->window.len_bytes;
-
-	for (uint64_t at = job->window.offset_bytes; at < end_bytes;
+	if (mirror_state(verifier->mirror) == MIRROR_SWITCHED)
+		return true;
+	for (uint64_t at = offset_bytes; at < offset_bytes + len_bytes;
 	     at += mirror_region_bytes(verifier->mirror))
 		if (verify_region_needs_source(verifier, at))
 			return true;
 	return false;
 }
 
-static void verify_submit_read(struct blk_dev *dev, struct blk_req *req, struct iovec *iov,
-			       struct buf *data, const struct window *window)
+/*
+ * Room for the target's bytes, and for the source's behind them; in one piece and before the
+ * window opens, so that a job that finds no room gives nothing back (which would wake it).
+ */
+static bool verify_job_take_buf(struct verify_job *job, uint64_t len_bytes)
 {
-	*iov = (struct iovec){ .iov_base = data->bytes, .iov_len = window->len_bytes };
+	struct verifier *verifier = job->verifier;
+
+	job->data = buf_get_spare(verifier->pool, job->need_source ? 2 * len_bytes : len_bytes);
+	if (job->data) {
+		buf_wait_cancel(&verifier->buf_waiter);
+		return true;
+	}
+	if (!list_is_linked(&verifier->buf_waiter.node))
+		buf_wait(verifier->pool, &verifier->buf_waiter);
+	return false;
+}
+
+static void verify_submit_read(struct blk_dev *dev, struct blk_req *req, struct iovec *iov,
+			       uint8_t *bytes, const struct window *window)
+{
+	*iov = (struct iovec){ .iov_base = bytes, .iov_len = window->len_bytes };
 	req->op = BLK_READ;
 	req->flags = BLK_COPIER;
 	req->offset_bytes = window->offset_bytes;
 	req->len_bytes = window->len_bytes;
 	req->iov = iov;
 	req->iov_count = 1;
-	req->data = data;
 	blk_submit(dev, req);
 }
 
-/* False: no buffer now; the job ends and is tried again. */
-static bool verify_job_read(struct verify_job *job)
+static void verify_job_read(struct verify_job *job)
 {
 	struct verifier *verifier = job->verifier;
 	uint64_t len = job->window.len_bytes;
 
-	job->need_source = mirror_state(verifier->mirror) == MIRROR_SWITCHED ||
-			   verify_job_wants_source(job);
-	job->target_data = buf_get(verifier->pool, len);
-	if (job->target_data && job->need_source)
-		job->source_data = buf_get(verifier->pool, len);
-	if (!job->target_data || (job->need_source && !job->source_data)) {
-		if (!list_is_linked(&verifier->buf_waiter.node))
-			buf_wait(verifier->pool, &verifier->buf_waiter);
-		return false;
-	}
+	job->target_bytes = job->data->bytes;
+	job->source_bytes = job->data->bytes + len;
 	job->charged_bytes = len;
+	job->target_from_ns = loop_now_ns(verifier->loop);
 	pacer_started(verifier->pacer, len);
 	job->pending = job->need_source ? 2 : 1;
-	job->target_read = (struct blk_req){ .done = verify_target_read };
-	job->source_read = (struct blk_req){ .done = verify_source_read };
+	job->target_read = (struct blk_req){ .data = job->data, .done = verify_target_read };
+	job->source_read = (struct blk_req){ .data = job->data, .done = verify_source_read };
 	verify_submit_read(mirror_target(verifier->mirror), &job->target_read, &job->target_iov,
-			   job->target_data, &job->window);
+			   job->target_bytes, &job->window);
 	if (job->need_source)
 		verify_submit_read(mirror_source(verifier->mirror), &job->source_read,
-				   &job->source_iov, job->source_data, &job->window);
-	return true;
+				   &job->source_iov, job->source_bytes, &job->window);
 }
 
 /* ---- picking ---- */
+
+/* How much is read at once. */
+static uint64_t verify_read_max(const struct verifier *verifier)
+{
+	return MAX(pacer_job_bytes(verifier->pacer),
+		   (uint64_t)mirror_region_bytes(verifier->mirror));
+}
 
 /* The first part of a run that is zero throughout, or the first part that is not. */
 static uint64_t verify_uniform_len(const struct verifier *verifier, uint64_t offset_bytes,
@@ -298,6 +319,9 @@ static uint64_t verify_uniform_len(const struct verifier *verifier, uint64_t off
 	uint64_t hash, at = offset_bytes;
 
 	*zero = hash_store_get(verifier->hashes, at / region_bytes, &hash) == HASH_ZERO;
+	/* Looked at no further than one job goes: a long run is not walked for each of its jobs. */
+	if (!*zero)
+		len_bytes = MIN(len_bytes, verify_read_max(verifier));
 	do {
 		at += region_bytes;
 	} while (at < offset_bytes + len_bytes &&
@@ -329,75 +353,140 @@ static int64_t verify_job_start(struct verifier *verifier, uint64_t offset_bytes
 		return -1;
 	len = verify_uniform_len(verifier, offset_bytes, len_bytes, &zero);
 	by_extents = verify_by_extents(verifier, offset_bytes, zero);
-	if (!by_extents)
-		len = MIN(len, MAX(pacer_job_bytes(verifier->pacer),
-				   (uint64_t)mirror_region_bytes(mirror)));
+	if (!by_extents) {
+		len = MIN(len, verify_read_max(verifier));
+		job->need_source = verify_wants_source(verifier, offset_bytes, len);
+	}
+	if (!by_extents && !verify_job_take_buf(job, len)) {
+		verify_job_put(job);
+		return -1;
+	}
 	if (!mirror_window_open(mirror, &job->window, WINDOW_VERIFY, offset_bytes, len)) {
 		verify_job_put(job);
 		return 0;
 	}
 	len = job->window.len_bytes;
+	list_append(&verifier->jobs, &job->node);
 	verifier->jobs_in_flight++;
-	if (by_extents) {
+	if (by_extents)
 		verify_job_ask(job);
-	} else if (!verify_job_read(job)) {
-		verify_job_end(job);
-		return -1;
-	}
+	else
+		verify_job_read(job);
 	return (int64_t)len;
 }
 
-/* False: nothing more can be started from the cursor on. */
-static bool verifier_start_one(struct verifier *verifier)
+/* From a region that cannot be judged now: how far the cursor may go on. */
+static uint64_t verify_skip_bytes(const struct verifier *verifier, uint64_t offset_bytes)
+{
+	struct mirror *mirror = verifier->mirror;
+	uint64_t dirty_bytes, dirty_len;
+
+	/* A dirty run is passed over as a whole: it will be copied, and wait anew. */
+	if (dirty_bitmap_find(mirror_dirty(mirror), offset_bytes, VERIFY_SPAN_MAX, &dirty_bytes,
+			      &dirty_len) && dirty_bytes == offset_bytes)
+		return dirty_len;
+	return mirror_region_bytes(mirror);
+}
+
+enum verify_start {
+	VERIFY_STARTED,
+	VERIFY_BUSY,            /* the region under the cursor: passed over */
+	VERIFY_NOT_NOW,         /* no room: a kick follows */
+	VERIFY_ROUND,           /* nothing waits from the cursor on */
+};
+
+static enum verify_start verifier_start_one(struct verifier *verifier)
 {
 	uint64_t offset, len;
 	int64_t started;
 
 	if (verifier->jobs_in_flight == VERIFY_JOBS_MAX || verifier->asking ||
 	    !pacer_may_start(verifier->pacer, pacer_job_bytes(verifier->pacer)))
-		return false;
+		return VERIFY_NOT_NOW;
 	if (!dirty_bitmap_find(verifier->waiting, verifier->cursor_bytes, VERIFY_SPAN_MAX, &offset,
 			       &len))
-		return false;
+		return VERIFY_ROUND;
 	started = verify_job_start(verifier, offset, len);
 	if (started < 0)
-		return false;
-	if (started == 0)
-		started = mirror_region_bytes(verifier->mirror);
-	verifier->cursor_bytes = offset + (uint64_t)started;
-	return true;
+		return VERIFY_NOT_NOW;
+	if (started > 0) {
+		verifier->cursor_bytes = offset + (uint64_t)started;
+		return VERIFY_STARTED;
+	}
+	verifier->cursor_bytes = offset + verify_skip_bytes(verifier, offset);
+	return VERIFY_BUSY;
+}
+
+static void verifier_go_on(struct verifier *verifier)
+{
+	if (!verifier->pump.queued)
+		loop_post(verifier->loop, &verifier->pump);
+}
+
+/* A long way over busy regions is made in steps: guests are served between them. */
+static enum verify_start verifier_walk(struct verifier *verifier)
+{
+	enum verify_start start = VERIFY_STARTED;
+	uint32_t busy_count = 0;
+
+	while (start == VERIFY_STARTED || start == VERIFY_BUSY) {
+		start = verifier_start_one(verifier);
+		busy_count += start == VERIFY_BUSY;
+		if (busy_count == VERIFY_BUSY_TRIES) {
+			verifier_go_on(verifier);
+			return VERIFY_NOT_NOW;
+		}
+	}
+	return start;
 }
 
 static void verifier_pump(struct task *task)
 {
 	struct verifier *verifier = container_of(task, struct verifier, pump);
+	enum verify_start start;
 
 	if (!verifier->running) {
 		if (verifier->jobs_in_flight == 0)
 			verifier->hooks.stopped(verifier->user);
 		return;
 	}
-	while (verifier_start_one(verifier))
-		continue;
+	start = verifier_walk(verifier);
 	if (verifier->jobs_in_flight)
 		return;
 	if (dirty_bitmap_is_clean(verifier->waiting)) {
 		verifier->hooks.verified(verifier->user);
 		return;
 	}
-	/* What was busy or broken on the way is judged on the next way round, once a pump. */
-	if (verifier->cursor_bytes) {
+	/*
+	 * What was busy or broken on the way is judged on the next way round, once a kick.  Having
+	 * to wait for room (the cap, a buffer) is no way round.
+	 */
+	if (start == VERIFY_ROUND && verifier->cursor_bytes && verifier->again) {
+		verifier->again = false;
 		verifier->cursor_bytes = 0;
 		verifier->pass_count++;
-		while (verifier_start_one(verifier))
-			continue;
+		(void)verifier_walk(verifier);
+		verifier->hooks.verified(verifier->user);
 	}
 }
 
 void verifier_kick(struct verifier *verifier)
 {
-	if (!verifier->pump.queued)
-		loop_post(verifier->loop, &verifier->pump);
+	verifier->again = true;
+	verifier_go_on(verifier);
+}
+
+uint64_t verifier_oldest_read_ns(const struct verifier *verifier)
+{
+	uint64_t oldest_ns = UINT64_MAX;
+
+	list_for_each(node, &verifier->jobs) {
+		const struct verify_job *job = list_entry(node, struct verify_job, node);
+
+		if (job->target_from_ns)
+			oldest_ns = MIN(oldest_ns, job->target_from_ns);
+	}
+	return oldest_ns;
 }
 
 static void verify_buf_ready(struct buf_waiter *waiter)
@@ -458,6 +547,7 @@ struct verifier *verifier_new(struct mirror *mirror, struct buf_pool *pool, stru
 	verifier->pump.run = verifier_pump;
 	verifier->buf_waiter.ready = verify_buf_ready;
 	list_init(&verifier->buf_waiter.node);
+	list_init(&verifier->jobs);
 	list_init(&verifier->free_jobs);
 	return verifier;
 }

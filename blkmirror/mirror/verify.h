@@ -23,7 +23,7 @@
 struct verifier;
 
 struct verify_hooks {
-	/* Nothing waits and no job is left.  From a posted task. */
+	/* Nothing waits and no job is left, or a way round has ended.  From a posted task. */
 	void (*verified)(void *user);
 	/* Stopped, and no job is left.  From a posted task. */
 	void (*stopped)(void *user);
@@ -52,13 +52,18 @@ void verifier_add(struct verifier *verifier, uint64_t offset_bytes, uint64_t len
 void verifier_drop(struct verifier *verifier, uint64_t offset_bytes, uint64_t len_bytes);
 uint64_t verifier_waiting_bytes(const struct verifier *verifier);
 
-/* How often it has come round since it was started: what still waits then is being written. */
+/*
+ * How often it has come round since it was started, having tried all that waited: what still
+ * waits then is being written.
+ */
 uint64_t verifier_passes(const struct verifier *verifier);
 
 void verifier_start(struct verifier *verifier);
 void verifier_stop(struct verifier *verifier);
 bool verifier_is_stopped(const struct verifier *verifier);
 void verifier_kick(struct verifier *verifier);
+/* When the oldest read of the target in flight was started; UINT64_MAX: none. */
+uint64_t verifier_oldest_read_ns(const struct verifier *verifier);
 void verifier_stats(const struct verifier *verifier, struct verify_stats *out);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -91,8 +92,8 @@ static int file_transfer(struct file_fixture *fixture, struct blk_dev *dev, stru
 	return io_do(&fixture->wait, dev, &op);
 }
 
-int file_write(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes, void *bytes,
-	       uint64_t len_bytes, unsigned flags)
+int file_write(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes,
+	       void *bytes, uint64_t len_bytes, unsigned flags)
 {
 	struct iovec iov = { bytes, len_bytes };
 
@@ -109,7 +110,8 @@ int file_read(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset
 
 	return file_transfer(fixture, dev,
 			     (struct blk_req){ .op = BLK_READ, .offset_bytes = offset_bytes,
-					       .len_bytes = len_bytes, .iov = &iov, .iov_count = 1 });
+					       .len_bytes = len_bytes,
+					       .iov = &iov, .iov_count = 1 });
 }
 
 int file_simple(struct file_fixture *fixture, struct blk_dev *dev, enum blk_op op,
@@ -117,7 +119,8 @@ int file_simple(struct file_fixture *fixture, struct blk_dev *dev, enum blk_op o
 {
 	return file_transfer(fixture, dev,
 			     (struct blk_req){ .op = op, .flags = flags,
-					       .offset_bytes = offset_bytes, .len_bytes = len_bytes });
+					       .offset_bytes = offset_bytes,
+					       .len_bytes = len_bytes });
 }
 
 int file_extents(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes,
@@ -245,9 +248,14 @@ static void torture_then(struct io_op *op)
 	if (req->result != 0 ||
 	    (req->op == BLK_READ &&
 	     memcmp(stripe->at, torture->shadow + req->offset_bytes, req->len_bytes) != 0)) {
-		print_message("%s at %llu + %llu: %d\n", blk_op_name(req->op),
+		struct statvfs space = { 0 };
+
+		/* A machine whose disk somebody else has filled: say so. */
+		statvfs(torture->fixture->dir, &space);
+		print_message("%s at %llu + %llu: %d; %llu blocks free\n", blk_op_name(req->op),
 			      (unsigned long long)req->offset_bytes,
-			      (unsigned long long)req->len_bytes, req->result);
+			      (unsigned long long)req->len_bytes, req->result,
+			      (unsigned long long)space.f_bfree);
 		torture->bad_count++;
 	}
 	if (torture->left)

@@ -22,7 +22,7 @@ struct file_fixture {
 void file_fixture_init(struct file_fixture *fixture);
 void file_fixture_release(struct file_fixture *fixture);
 
-/* A sparse file of that size, open with the flags (O_RDWR | O_DIRECT ...); skips the test if refused. */
+/* A sparse file, open with the flags (O_RDWR | O_DIRECT ...); skips the test if refused. */
 int file_make(struct file_fixture *fixture, const char *name, uint64_t size_bytes, int flags);
 int file_open(struct file_fixture *fixture, const char *name, int flags);
 
@@ -35,8 +35,8 @@ void file_close(struct file_fixture *fixture, struct blk_dev *dev);
 
 /* ---- one request, waited for; the result ---- */
 
-int file_write(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes, void *bytes,
-	       uint64_t len_bytes, unsigned flags);
+int file_write(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes,
+	       void *bytes, uint64_t len_bytes, unsigned flags);
 int file_read(struct file_fixture *fixture, struct blk_dev *dev, uint64_t offset_bytes, void *bytes,
 	      uint64_t len_bytes);
 int file_simple(struct file_fixture *fixture, struct blk_dev *dev, enum blk_op op,

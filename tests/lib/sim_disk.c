@@ -67,6 +67,25 @@ static void sim_copy_iov(uint8_t *flat, const struct blk_req *req, bool to_iov)
 	}
 }
 
+/* How much of a write lands: a failing one may be torn. */
+static uint64_t sim_landing_bytes(struct sim_disk *disk, const struct blk_req *req)
+{
+	if (!sim_req((struct blk_req *)req)->fails)
+		return req->len_bytes;
+	return (1 + loop_random_below(disk->dev.loop, req->len_bytes / SIM_BLOCK)) * SIM_BLOCK;
+}
+
+/* Some stores do not keep what they were given, and do not say so. */
+static bool sim_lie(struct sim_disk *disk, const struct blk_req *req, uint8_t *bytes, uint64_t len)
+{
+	if (!disk->lie_one_in || !(req->flags & BLK_COPIER) ||
+	    loop_random_below(disk->dev.loop, disk->lie_one_in))
+		return false;
+	bytes[loop_random_below(disk->dev.loop, len)] ^= 0x80;
+	disk->lies++;
+	return true;
+}
+
 static void sim_land_write(struct sim_disk *disk, struct blk_req *req)
 {
 	struct sim_req *state = sim_req(req);
@@ -74,7 +93,9 @@ static void sim_land_write(struct sim_disk *disk, struct blk_req *req)
 	uint64_t start = round_down(req->offset_bytes, physical);
 	uint64_t end = MIN(round_up(req->offset_bytes + req->len_bytes, physical),
 			   disk->dev.size_bytes);
+	uint64_t len = sim_landing_bytes(disk, req);
 	uint8_t *flat = malloc(req->len_bytes);
+	bool lie;
 
 	CHECK(flat);
 	if (req->op == BLK_WRITE)
@@ -82,12 +103,13 @@ static void sim_land_write(struct sim_disk *disk, struct blk_req *req)
 	else
 		sim_fill(flat, req->len_bytes,
 			 req->op == BLK_DISCARD ? disk->options.discard_tag : 0);
+	lie = sim_lie(disk, req, flat, len);
 	if (state->rmw) {               /* the whole physical blocks go back, read earlier */
-		memcpy(state->rmw + (req->offset_bytes - start), flat, req->len_bytes);
+		memcpy(state->rmw + (req->offset_bytes - start), flat, len);
 		sim_put(disk, start, state->rmw, end - start, false);
 	} else {
-		sim_put(disk, req->offset_bytes, flat, req->len_bytes,
-			req->op == BLK_WRITE_ZEROES && (req->flags & BLK_MAY_UNMAP));
+		sim_put(disk, req->offset_bytes, flat, len,
+			req->op == BLK_WRITE_ZEROES && (req->flags & BLK_MAY_UNMAP) && !lie);
 	}
 	free(flat);
 	disk->writes++;

@@ -5,6 +5,7 @@
  * A request lands at one random moment and completes at a later one, so that two in flight
  * may land in any order; data are read from the caller's memory when they land.  Writes
  * sit in a volatile cache until a flush that began after they completed has completed.
+ * A write that fails may have landed not at all, in part, or whole.
  * A failed flush may drop volatile blocks for good, and the next one succeeds (R9).
  */
 #ifndef BM_SIM_DISK_H
@@ -40,6 +41,8 @@ struct sim_disk {
 	int error;
 	unsigned error_ops;             /* bit per op */
 	uint32_t bad_flushes;           /* so many flushes still fail, every other one */
+	uint32_t lie_one_in;            /* a copier's write lands with a wrong byte; 0: never */
+	uint64_t lies;
 	bool hung;
 	struct list hanging;
 	struct list in_flight;

@@ -7,9 +7,11 @@
  *   M1  a clean region that nothing touches is equal on both legs
  *   M3  no two target writes in flight touch one physical block (checked in the disk)
  *   M4  guests see no error but the source's own, and wait no longer than the leg deadline
+ *   a pause and a cancel come to their end in bounded time, however the targets hang
  * At the end, and in a third of the seeds at a crash in the middle, the authoritative copy
  * holds every acknowledged write, and after a power cut every flushed one.  A move without
- * lasting faults must come to its end.
+ * lasting faults must come to its end.  In some worlds the targets lie about what they wrote:
+ * there the verification must find it before the switch-over.
  *
  * usage: sim_mover [SEEDS [FIRST-SEED]]; a failure prints the seed that repeats it.
  */
@@ -65,6 +67,9 @@ struct world {
 	uint64_t cap_rate, cap_from_ns, cap_from_bytes;
 	bool will_cancel;
 	bool hot;
+	bool lies;                      /* targets that do not keep what the copier wrote */
+	bool verifying, quiet;          /* VERIFY has begun; the guests had ended before */
+	uint64_t pausing_ns, leaving_ns;        /* since when; 0: not */
 	bool cancelled;
 	bool dead;                      /* crashed and judged: only taken down */
 };
@@ -145,8 +150,7 @@ static void check_legs_equal(struct world *world, struct mover_part *part, struc
 	struct mirror *mirror = part->mirror;
 	uint64_t size = mirror_size_bytes(mirror);
 
-	(void)world;
-	if (mirror_state(mirror) == MIRROR_SWITCHED || mirror_state(mirror) == MIRROR_RETIRED ||
+	if (world->lies || mirror_state(mirror) == MIRROR_SWITCHED || mirror_state(mirror) == MIRROR_RETIRED ||
 	    part->old_requests)
 		return;
 	for (uint64_t at = 0; at < size; at += REGION) {
@@ -170,7 +174,8 @@ static void check_waits(const struct world *world)
 /* R12: the buffer of an async mirror is bounded, whatever its target does. */
 static void check_buffers(const struct world *world)
 {
-	uint64_t in_guests = (uint64_t)SIM_GUEST_SLOTS * 16 * SIM_BLOCK;
+	/* What guests have in flight is counted when they are answered, whole buffers each leg. */
+	uint64_t in_guests = (uint64_t)SIM_GUEST_SLOTS * MIRROR_LEGS_PER_OP * 16 * SIM_BLOCK;
 
 	for (uint32_t i = 0; i < world->disk_count; i++)
 		CHECK(world->mover->parts[i].mirror->stats.buffered_bytes <=
@@ -225,10 +230,44 @@ static void check_breaker(struct world *world)
 	}
 }
 
+static void check_bounded(const struct world *world, bool under_way, uint64_t *from_ns,
+			  uint64_t bound_ns)
+{
+	uint64_t now_ns = loop_now_ns(world->loop);
+
+	if (!under_way)
+		*from_ns = 0;
+	else if (!*from_ns)
+		*from_ns = now_ns;
+	else
+		CHECK(now_ns - *from_ns <= bound_ns);
+}
+
+static bool world_guests_idle(const struct world *world)
+{
+	for (uint32_t i = 0; i < world->disk_count; i++)
+		if (!sim_guest_is_idle(world->disks[i].guest))
+			return false;
+	return true;
+}
+
+/* Nothing waits for a target longer than the leg deadline, the operator neither. */
+static void check_verbs(struct world *world)
+{
+	check_bounded(world, world->mover->pausing, &world->pausing_ns,
+		      world->options.leg_deadline_ns + NS_PER_S);
+	check_bounded(world, world->mover->leaving, &world->leaving_ns, NS_PER_S);
+	if (mover_state(world->mover) == MOVER_VERIFY && !world->verifying) {
+		world->verifying = true;
+		world->quiet = world_guests_idle(world);
+	}
+}
+
 static void check_step(struct world *world)
 {
 	if (world->freed || world->dead)
 		return;
+	check_verbs(world);
 	for (uint32_t i = 0; i < world->disk_count; i++)
 		check_legs_equal(world, &world->mover->parts[i], &world->disks[i]);
 	check_waits(world);
@@ -256,6 +295,8 @@ static void check_end(struct world *world, bool power_cut)
 
 		if (world->source_fails)
 			continue;       /* a failed write may have been torn: not the mirror's */
+		if (world->lies && world->commit_durable && !world->quiet)
+			continue;       /* a guest's write ends the judgement of its region */
 		if (power_cut) {
 			sim_disk_power_cut(truth);
 			sim_guest_check_after_cut(disk->guest, truth);
@@ -284,6 +325,7 @@ static void world_target_is_live(struct world *world)
 		world->disks[i].target->options.rmw_races = false;
 		world->disks[i].target->error_one_in = 0;
 		world->disks[i].target->bad_flushes = 0;
+		world->disks[i].target->lie_one_in = 0;
 	}
 }
 
@@ -308,6 +350,8 @@ static void world_commit(struct mover *mover, void *user)
 		struct world_disk *disk = &world->disks[i];
 
 		CHECK(gate_in_flight(disk->gate) == 0);
+		if (world->lies && !world->quiet)
+			continue;
 		check_range_equal(disk, 0, gate_as_dev(disk->gate)->size_bytes);
 		CHECK(memcmp(disk->target->bytes, disk->target->durable,
 			     gate_as_dev(disk->gate)->size_bytes) == 0);
@@ -451,6 +495,8 @@ static void world_add_disk(struct world *world)
 		guest.hot_bytes = REGION;
 		guest.max_blocks = 2;
 	}
+	if (world->lies)
+		guest.op_count = (uint32_t)dice(world, 40);
 	disk->source = sim_disk_new(world->loop, &source);
 	disk->target = sim_disk_new(world->loop, &target);
 	disk->gate = gate_new(world->loop, &disk->source->dev, source.size_bytes);
@@ -487,6 +533,11 @@ static void world_choose_options(struct world *world)
 		world->faults_left = 0;
 		world->will_cancel = world->source_fails = false;
 	}
+	world->lies = !world->hot && dice(world, 12) == 0;
+	if (world->lies) {
+		world->options.verify = true;
+		world->will_cancel = world->source_fails = false;
+	}
 }
 
 static void world_start(struct world *world)
@@ -505,6 +556,7 @@ static void world_start(struct world *world)
 			world->disks[i].guest->expect_errors = true;
 		}
 		world->disks[i].target->error_ops = 0x3f;
+		world->disks[i].target->lie_one_in = world->lies ? 4 : 0;
 		world->disks[i].target->bad_flushes = dice(world, 4) ? 0 : (uint32_t)dice(world, 6);
 		sim_guest_start(world->disks[i].guest);
 	}
@@ -553,14 +605,6 @@ static void world_freed(void *user)
 	world->freed = true;
 }
 
-static bool world_guests_idle(const struct world *world)
-{
-	for (uint32_t i = 0; i < world->disk_count; i++)
-		if (!sim_guest_is_idle(world->disks[i].guest))
-			return false;
-	return true;
-}
-
 static void world_step(struct world *world)
 {
 	CHECK(loop_sim_step_count(world->loop) < (world->hot ? STEPS_HOT : STEPS_MAX));
@@ -575,6 +619,8 @@ static void check_verdict(const struct world *world)
 
 	if (world->cancelled)
 		CHECK(state == MOVER_CANCELLED);
+	else if (world->lies && state == MOVER_FAILED)
+		CHECK(world->mover->error.id == ERR_MOVE_VERIFY);
 	else
 		CHECK(state == MOVER_DONE);
 	CHECK(world->commit_durable == (state == MOVER_DONE));
@@ -618,7 +664,7 @@ static void world_finish(struct world *world)
 
 struct tally {
 	uint64_t steps, done, cancelled, crashed, commits, mirrored, dual, recopied, broken;
-	uint64_t shed, late, holes, verified;
+	uint64_t shed, late, holes, verified, lies_found;
 };
 
 static void tally_add(struct tally *tally, const struct world *world)
@@ -665,6 +711,7 @@ static void run_seed(uint64_t seed, struct tally *tally)
 			world->disks[i].guest->dead = true;
 	} else {
 		tally->done++;
+		tally->lies_found += mover_state(world->mover) == MOVER_FAILED;
 	}
 	world_finish(world);
 	current_world = NULL;
@@ -684,8 +731,9 @@ int main(int argc, char **argv)
 	}
 	printf("%" PRIu64 " seeds: %" PRIu64 " moves ended (%" PRIu64 " cancelled), %" PRIu64
 	       " crashed; %" PRIu64 " steps, %" PRIu64 " commits, %" PRIu64 " mirrored writes, "
-	       "%" PRIu64 " broken regions, %" PRIu64 " dual copies, %" PRIu64 " late legs\n",
+	       "%" PRIu64 " broken regions, %" PRIu64 " dual copies, %" PRIu64 " late legs, "
+	       "%" PRIu64 " lies found\n",
 	       seeds, tally.done, tally.cancelled, tally.crashed, tally.steps, tally.commits,
-	       tally.mirrored, tally.broken, tally.dual, tally.late);
+	       tally.mirrored, tally.broken, tally.dual, tally.late, tally.lies_found);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/futex.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -27,6 +28,9 @@
 
 /* ---- the impostor ---- */
 
+static struct iocb held[BATCH_MAX];
+static _Atomic uint32_t held_count;
+
 static struct {
 	/* what was seen */
 	_Atomic uint32_t submit_count;
@@ -40,6 +44,7 @@ static struct {
 	_Atomic int submit_tid;
 	_Atomic int fdatasync_tid;
 	_Atomic int fallocate_tid;
+	_Atomic int destroy_tid;
 	_Atomic uint32_t transfer_count;
 	io_context_t context;
 	/* what to answer */
@@ -50,6 +55,8 @@ static struct {
 	_Atomic int refuse_writes;              /* -errno for every write */
 	_Atomic uint64_t refuse_offset_bytes;   /* only at this offset; UINT64_MAX: everywhere */
 	_Atomic uint32_t shorten_every;         /* each nth transfer is cut to its first block */
+	_Atomic bool hold;                      /* accept, but do not begin yet */
+	_Atomic int stuck_fd;                   /* close() of it does not return; 0: none */
 	_Atomic int setup_rc;
 	_Atomic int fdatasync_errno;
 	_Atomic int punch_errno, zero_range_errno;
@@ -152,9 +159,35 @@ AS_KERNEL int io_submit(io_context_t ctx, long nr, struct iocb *ios[])
 	kernel.in_kernel_max = MAX(kernel.in_kernel_max, kernel.in_kernel);
 	if (count == 0)
 		return -EAGAIN;
+	if (kernel.hold) {
+		for (long i = 0; i < count; i++)
+			held[held_count++] = copies[i];
+		return (int)count;
+	}
 	rc = syscall(SYS_io_submit, ctx, count, pointers);
 	CHECK(rc == count);
 	return (int)rc;
+}
+
+/* Begin one that is held. */
+static void release_one(void)
+{
+	struct iocb *pointer = &held[--held_count];
+
+	assert_int_equal(syscall(SYS_io_submit, kernel.context, 1L, &pointer), 1);
+}
+
+int io_destroy(io_context_t ctx)
+{
+	kernel.destroy_tid = (int)syscall(SYS_gettid);
+	return syscall(SYS_io_destroy, ctx) == 0 ? 0 : -errno;
+}
+
+int close(int fd)
+{
+	while (fd > 0 && fd == kernel.stuck_fd)
+		syscall(SYS_futex, &kernel.stuck_fd, FUTEX_WAIT_PRIVATE, fd, NULL, NULL, 0);
+	return (int)syscall(SYS_close, fd);
 }
 
 int fdatasync(int fd)
@@ -305,6 +338,7 @@ static void test_submit_thread_submits(void **state)
 	file_close(fixture, dev);
 }
 
+/* F1: as one comes back, one goes down. */
 static void test_depth_is_kept(void **state)
 {
 	struct file_fixture *fixture = *state;
@@ -313,11 +347,25 @@ static void test_depth_is_kept(void **state)
 		struct blk_file_options options = { .depth = 4, .submit_thread = thread };
 		struct blk_dev *dev = make_device(fixture, DIRECT, options);
 
-		kernel.in_kernel_max = 0;
-		submit_reads(fixture, dev, READS_MAX);
-		expect_reads(fixture, READS_MAX);
+		kernel.hold = true;
+		submit_reads(fixture, dev, 20);
+		for (uint32_t i = 0; i < 16; i++) {
+			for (int patience = 0; held_count < 4 && patience < 5000; patience++)
+				io_wait_pass(&fixture->wait, NS_PER_MS);
+			assert_int_equal(held_count, 4);
+			release_one();
+			assert_true(io_wait_for(&fixture->wait, 1));
+		}
+		io_wait_pass(&fixture->wait, 5 * NS_PER_MS);
+		assert_int_equal(held_count, 4);
+		kernel.hold = false;
+		for (uint32_t i = 0; i < 4; i++) {
+			release_one();
+			assert_true(io_wait_for(&fixture->wait, 1));
+		}
 		assert_int_equal(kernel.in_kernel_max, 4);
-		assert_int_equal(kernel.largest_batch, 4);
+		for (uint32_t i = 0; i < 20; i++)
+			assert_int_equal(reads[i].req.result, 0);
 		file_close(fixture, dev);
 	}
 }
@@ -372,7 +420,8 @@ static void test_one_refused_among_many(void **state)
 		kernel.refuse_offset_bytes = 5 * 4096;
 		for (uint32_t i = 0; i < 16; i++) {
 			read_iovs[i] = (struct iovec){ bytes + i * 4096, 4096 };
-			reads[i] = (struct io_op){ .req = { .op = BLK_WRITE, .offset_bytes = i * 4096,
+			reads[i] = (struct io_op){ .req = { .op = BLK_WRITE,
+							    .offset_bytes = i * 4096,
 							    .len_bytes = 4096, .iov = &read_iovs[i],
 							    .iov_count = 1 } };
 			io_submit_op(&fixture->wait, dev, &reads[i]);
@@ -566,8 +615,8 @@ static void zeroes_with(struct file_fixture *fixture, int flags, unsigned req_fl
 		kernel.fallocate_count = 0;
 		kernel.fdatasync_count = 0;
 		memset(bytes + at + 512, 0, 5 * MIB + 1024);
-		assert_int_equal(file_simple(fixture, dev, BLK_WRITE_ZEROES, at + 512, 5 * MIB + 1024,
-					     req_flags), 0);
+		assert_int_equal(file_simple(fixture, dev, BLK_WRITE_ZEROES, at + 512,
+					     5 * MIB + 1024, req_flags), 0);
 		/* What is missing is tried once, then known. */
 		assert_int_equal(kernel.fallocate_count,
 				 round == 0 ? fallocate_count :
@@ -660,6 +709,31 @@ static void test_setup_errors(void **state)
 	file_close(fixture, dev);
 }
 
+/* A store that does not let go of the file keeps a thread waiting, not the loop. */
+static void test_close_does_not_wait_for_the_store(void **state)
+{
+	struct file_fixture *fixture = *state;
+
+	for (int thread = 0; thread < 2; thread++) {
+		struct blk_file_options options = { .submit_thread = thread };
+		int fd = file_make(fixture, "disk", MIB, DIRECT);
+		struct blk_dev *dev = file_device(fixture, fd, options);
+
+		assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
+		kernel.destroy_tid = 0;
+		kernel.stuck_fd = fd;
+		file_close(fixture, dev);
+		assert_true(fcntl(fd, F_GETFD) >= 0);           /* still there: stuck */
+		kernel.stuck_fd = 0;
+		syscall(SYS_futex, &kernel.stuck_fd, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		for (int patience = 0; !kernel.destroy_tid && patience < 5000; patience++)
+			io_wait_pass(&fixture->wait, NS_PER_MS);
+		assert_int_not_equal(kernel.destroy_tid, 0);
+		assert_int_not_equal(kernel.destroy_tid, syscall(SYS_gettid));
+		assert_int_equal(fcntl(fd, F_GETFD), -1);
+	}
+}
+
 /*
  * Each request alone finds the thread asleep, or about to: a lost wake-up would hang.  On a
  * tmpfs a request is done before io_submit() returns, so that the next one comes just then.
@@ -708,6 +782,7 @@ int main(void)
 		TEST(test_zeroing_errors_are_told),
 		TEST(test_extents_without_seek),
 		TEST(test_setup_errors),
+		TEST(test_close_does_not_wait_for_the_store),
 		TEST(test_no_wake_up_is_lost),
 	};
 

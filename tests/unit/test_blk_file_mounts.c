@@ -133,8 +133,8 @@ static int teardown(void **state)
 	thaw();
 	/* A descriptor that a stuck store kept may take a moment to go: wait for it. */
 	if (is_mounted)
-		assert_true(run("for i in $(seq 200); do umount '%s/mnt' && exit 0; sleep 0.05; done; "
-				"exit 1", fixture.dir));
+		assert_true(run("for i in $(seq 200); do umount '%s/mnt' && exit 0; sleep 0.05; "
+				"done; exit 1", fixture.dir));
 	is_mounted = false;
 	if (loop_path[0])
 		assert_true(run("losetup -d %s", loop_path));
@@ -242,8 +242,8 @@ static void test_full_store_says_so(void **state)
 	mount_make(16 * MIB);
 	for (size_t i = 0; i < ARRAY_COUNT(modes); i++) {
 		struct blk_file_options options = { .submit_thread = modes[i].thread };
-		struct blk_dev *dev = file_device(
-			&fixture, file_make(&fixture, "mnt/disk", 64 * MIB, modes[i].flags), options);
+		int fd = file_make(&fixture, "mnt/disk", 64 * MIB, modes[i].flags);
+		struct blk_dev *dev = file_device(&fixture, fd, options);
 		uint64_t written_bytes = 0;
 		int rc = 0;
 
@@ -254,8 +254,8 @@ static void test_full_store_says_so(void **state)
 		}
 		assert_int_equal(rc, -ENOSPC);
 		assert_in_range(written_bytes, 4 * MIB, 16 * MIB);
-		assert_int_equal(file_simple(&fixture, dev, BLK_WRITE_ZEROES, 32 * MIB, 16 * MIB, 0),
-				 -ENOSPC);
+		assert_int_equal(file_simple(&fixture, dev, BLK_WRITE_ZEROES, 32 * MIB, 16 * MIB,
+					     0), -ENOSPC);
 		for (uint64_t at = 0; at < written_bytes; at += MIB) {
 			assert_int_equal(file_read(&fixture, dev, at, found, MIB), 0);
 			assert_memory_equal(found, bytes, MIB);
@@ -307,7 +307,8 @@ static void block_device_with(unsigned sector_bytes)
 	loop_device_make(16 * MIB, sector_bytes);
 	for (int thread = 0; thread < 2; thread++) {
 		dev = loop_device_open(thread);
-		assert_int_equal(file_simple(&fixture, dev, BLK_WRITE_ZEROES, 0, 16 * MIB, BLK_FUA), 0);
+		assert_int_equal(file_simple(&fixture, dev, BLK_WRITE_ZEROES, 0, 16 * MIB,
+					     BLK_FUA), 0);
 		assert_int_equal(dev->size_bytes, 16 * MIB);
 		assert_int_equal(dev->limits.block_bytes, sector_bytes);
 		assert_true(dev->limits.physical_bytes >= sector_bytes);
@@ -395,7 +396,8 @@ static void test_odd_disk_on_4096_store(void **state)
 	need_root();
 	assert_true(run("mkdir -p '%s/mnt'", fixture.dir));
 	loop_device_make(64 * MIB, 4096);
-	if (!run("mkfs.ext4 -q -F %s && mount -t ext4 %s '%s/mnt'", loop_path, loop_path, fixture.dir))
+	if (!run("mkfs.ext4 -q -F %s && mount -t ext4 %s '%s/mnt'", loop_path, loop_path,
+		 fixture.dir))
 		skip();
 	is_mounted = true;
 	dev = file_device(&fixture, file_make(&fixture, "mnt/even", MIB, DIRECT),

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "blkmirror/base/overflow.h"
@@ -293,6 +294,15 @@ static void test_create_refusals(void **state)
 	assert_int_equal(file_count(""), 1);
 }
 
+/* Counted: a store must not be filled to find out that it is too small. */
+static unsigned fallocate_calls;
+
+int fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	fallocate_calls++;
+	return (int)syscall(SYS_fallocate, fd, mode, offset, len);
+}
+
 /* A size no file system of ours has: everything is undone, folders too. */
 static void test_no_space_leaves_nothing(void **state)
 {
@@ -300,6 +310,7 @@ static void test_no_space_leaves_nothing(void **state)
 	uint64_t too_much;
 
 	(void)state;
+	fallocate_calls = 0;
 	assert_int_equal(datastore_space(ds, &space, &err), 0);
 	too_much = round_up(space.capacity_bytes + (UINT64_C(1) << 40), MIB);
 	assert_int_not_equal(create("n/m/x.vmdk", too_much, PROVISION_THICK), 0);
@@ -310,6 +321,7 @@ static void test_no_space_leaves_nothing(void **state)
 	assert_int_not_equal(create("n/m/x.img", too_much, PROVISION_EAGER), 0);
 	assert_true(exists("n"));
 	assert_false(exists("n/m"));
+	assert_int_equal(fallocate_calls, 0);
 }
 
 /* ---- what is not a disk ---- */

@@ -5,7 +5,7 @@
 # on is honest: VERIFIED.  One that forgets what was written while it copied must be found out,
 # and so must one that damages the copy after the guest has looked.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../../.."
 
 for program in qemu-system-x86_64 qemu-nbd qemu-img nbdcopy jq python3; do
 	command -v $program >/dev/null || { echo "$program is not installed"; exit 77; }

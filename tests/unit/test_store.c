@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Goal: what the daemon remembers is there after a restart, and keys repeat no request. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tools/blkmirrord/idempotency.h"
+#include "tools/blkmirrord/state_dir.h"
+#include "tools/blkmirrord/user_task.h"
+
+struct life {
+	struct loop *loop;
+	struct store *store;
+	struct events *events;
+	struct task_table *table;
+	struct timer poll;
+};
+
+static uint32_t budget(const char *name, void *user)
+{
+	(void)name;
+	(void)user;
+	return 128;
+}
+
+static void nothing(struct user_task *task)
+{
+	(void)task;
+}
+
+static void release(struct user_task *task)
+{
+	free(task);
+}
+
+static const struct user_task_ops ops = { .type = "relocate", .start = nothing,
+					  .release = release };
+
+/* Ends the loop when the store has written all. */
+static void polled(struct timer *timer)
+{
+	struct life *life = container_of(timer, struct life, poll);
+
+	if (store_pending(life->store) == 0)
+		loop_stop(life->loop);
+	else
+		timer_start(timer, NS_PER_MS);
+}
+
+static void drain(struct life *life)
+{
+	timer_start(&life->poll, 5 * NS_PER_MS);
+	loop_run(life->loop);
+}
+
+static void life_begin(struct life *life, const char *path)
+{
+	struct task_table_options options = { .host_budget = 8, .datastore_budget = budget,
+					      .kept = 100 };
+
+	life->loop = loop_new();
+	assert_non_null(life->loop);
+	timer_init(&life->poll, life->loop, polled);
+	assert_int_equal(store_open(life->loop, path, &life->store, NULL), 0);
+	assert_int_equal(events_new(life->store, 1000, &life->events, NULL), 0);
+	options.loop = life->loop;
+	options.store = life->store;
+	options.events = life->events;
+	assert_int_equal(task_table_new(&options, &life->table, NULL), 0);
+}
+
+static struct user_task *add(struct life *life)
+{
+	struct user_task *task = calloc(1, sizeof(*task));
+
+	assert_non_null(task);
+	task->ops = &ops;
+	assert_int_equal(task_table_add(life->table, task, NULL), 0);
+	return task;
+}
+
+/* A daemon that dies while t2 runs: in a process of its own, so nothing of it is left. */
+static void live_and_die(const char *path)
+{
+	struct life life;
+
+	life_begin(&life, path);
+	user_task_move(add(&life), USER_TASK_CANCELLED);
+	add(&life);
+	drain(&life);
+	_exit(task_table_find(life.table, "t2")->state == USER_TASK_RUNNING ? 0 : 1);
+}
+
+static void test_tasks_survive(void **unused)
+{
+	char dir[] = "/tmp/test-store-XXXXXX", path[64];
+	struct life life;
+	struct user_task *task;
+	json_t *rows = NULL;
+	const char *text;
+	int status;
+	pid_t pid;
+
+	(void)unused;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/tasks.db", dir);
+	pid = fork();
+	if (pid == 0)
+		live_and_die(path);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	life_begin(&life, path);
+	drain(&life);
+	assert_int_equal(store_load(life.store, "SELECT state, json FROM task ORDER BY number", &rows,
+				    NULL),
+			 0);
+	assert_int_equal(json_array_size(rows), 2);
+	assert_string_equal(json_string_value(json_array_get(json_array_get(rows, 0), 0)), "cancelled");
+	assert_string_equal(json_string_value(json_array_get(json_array_get(rows, 1), 0)), "failed");
+	text = json_string_value(json_array_get(json_array_get(rows, 1), 1));
+	assert_non_null(strstr(text, "BM-1405"));
+	json_decref(rows);
+	assert_true(events_last_number(life.events) > 0);       /* numbers go on */
+	task = add(&life);
+	assert_string_equal(task->id, "t3");                    /* and ids */
+	drain(&life);
+	user_task_move(task, USER_TASK_COMPLETED);
+	drain(&life);
+	task_table_free(life.table);
+	events_free(life.events);
+	store_close(life.store);
+	loop_free(life.loop);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
+static void test_schema_of_the_future(void **unused)
+{
+	char dir[] = "/tmp/test-store-XXXXXX", path[64];
+	struct loop *loop = loop_new();
+	struct store *store = NULL;
+	struct err err = { 0 };
+
+	(void)unused;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/tasks.db", dir);
+	assert_int_equal(store_open(loop, path, &store, &err), 0);
+	assert_int_equal(store_exec_now(store, "UPDATE meta SET value = 99", NULL, 0, &err), 0);
+	store_close(store);
+	assert_true(store_open(loop, path, &store, &err) < 0);
+	assert_int_equal(err.id, ERR_STATE_DIR);
+	assert_non_null(strstr(err.cause, "99"));
+	loop_free(loop);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
+static void test_state_dir(void **unused)
+{
+	char dir[] = "/tmp/test-state-XXXXXX", path[64];
+	uint8_t first[16], second[16], third[16];
+	struct err err = { 0 };
+	int lock_fd, other_fd;
+	FILE *file;
+
+	(void)unused;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(state_dir_open(dir, &lock_fd, first, &err), 0);
+	assert_true(state_dir_open(dir, &other_fd, second, &err) < 0);   /* one daemon */
+	assert_int_equal(err.id, ERR_STATE_DIR);
+	close(lock_fd);
+	assert_int_equal(state_dir_open(dir, &lock_fd, second, &err), 0);
+	assert_memory_equal(first, second, 16);                         /* the same host */
+	close(lock_fd);
+	snprintf(path, sizeof(path), "%s/host-uuid", dir);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	assert_true(fputs("nonsense\n", file) >= 0);
+	fclose(file);
+	assert_true(state_dir_open(dir, &lock_fd, third, &err) < 0);     /* never a new identity */
+	assert_int_equal(err.id, ERR_STATE_DIR);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
+/* ---- idempotency ---- */
+
+static int answers, last_status;
+
+static void answered(struct idempotency_waiter *waiter, int status, json_t *body)
+{
+	(void)waiter;
+	(void)body;
+	answers++;
+	last_status = status;
+}
+
+static void test_idempotency(void **unused)
+{
+	struct idempotency *table = idempotency_new();
+	struct idempotency_waiter waiter = { .answered = answered };
+	struct idempotency_entry *entry, *none;
+	struct err err = { 0 };
+	json_t *body = json_object();
+	char key[32];
+
+	(void)unused;
+	list_init(&waiter.node);
+	assert_int_equal(idempotency_begin(table, "k", 1, &waiter, &entry, &err), 0);
+	assert_non_null(entry);
+	assert_int_equal(idempotency_begin(table, "k", 1, &waiter, &none, &err), 0);
+	assert_null(none);
+	assert_int_equal(answers, 0);                   /* the first is still worked on */
+	assert_true(idempotency_begin(table, "k", 2, &waiter, &none, &err) < 0);
+	assert_int_equal(err.id, ERR_KEY_REUSED);
+	idempotency_finish(table, entry, 201, body);
+	assert_int_equal(answers, 1);
+	assert_int_equal(last_status, 201);
+	assert_int_equal(idempotency_begin(table, "k", 1, &waiter, &none, &err), 0);
+	assert_int_equal(answers, 2);
+	assert_true(idempotency_begin(table, "", 1, &waiter, &none, &err) < 0);
+	assert_int_equal(err.id, ERR_BAD_FIELD);
+	/* Bounded: the oldest answered go, those under way stay, then it is refused. */
+	for (unsigned i = 0; i < IDEMPOTENCY_ENTRIES_MAX; i++) {
+		snprintf(key, sizeof(key), "n%u", i);
+		assert_int_equal(idempotency_begin(table, key, 1, &waiter, &entry, &err), 0);
+	}
+	assert_true(idempotency_begin(table, "more", 1, &waiter, &none, &err) < 0);
+	assert_int_equal(err.id, ERR_BUSY);
+	idempotency_finish(table, entry, 503, body);    /* may be tried again */
+	assert_int_equal(idempotency_begin(table, key, 1, &waiter, &entry, &err), 0);
+	assert_non_null(entry);
+	json_decref(body);
+	idempotency_free(table);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_tasks_survive),
+		cmocka_unit_test(test_schema_of_the_future),
+		cmocka_unit_test(test_state_dir),
+		cmocka_unit_test(test_idempotency),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api_handlers.h - one function per route (route.c), by noun: api_NOUN_verb in api_NOUNs.c.
+ *
+ * Each judges its body first (api_requests.h), acts second, and answers once.
+ */
+#ifndef BM_API_HANDLERS_H
+#define BM_API_HANDLERS_H
+
+struct api_call;
+
+void api_datastore_list(struct api_call *call);
+void api_datastore_add(struct api_call *call);
+void api_datastore_show(struct api_call *call);
+void api_datastore_set(struct api_call *call);
+void api_datastore_remove(struct api_call *call);
+void api_datastore_files(struct api_call *call);
+
+void api_disk_list(struct api_call *call);
+void api_disk_create(struct api_call *call);
+void api_disk_show(struct api_call *call);
+void api_disk_import(struct api_call *call);
+void api_disk_export(struct api_call *call);
+void api_disk_attach(struct api_call *call);
+void api_disk_detach(struct api_call *call);
+void api_disk_resize(struct api_call *call);
+void api_disk_delete(struct api_call *call);
+void api_disk_fork(struct api_call *call);
+void api_disk_unlock(struct api_call *call);
+void api_disk_verify(struct api_call *call);
+void api_disk_relocate(struct api_call *call);
+
+void api_task_list(struct api_call *call);
+void api_task_show(struct api_call *call);
+void api_task_set(struct api_call *call);
+void api_task_watch(struct api_call *call);
+void api_task_watch_all(struct api_call *call);
+void api_task_pause(struct api_call *call);
+void api_task_resume(struct api_call *call);
+void api_task_cancel(struct api_call *call);
+void api_task_complete(struct api_call *call);
+
+void api_events(struct api_call *call);
+void api_recover_list(struct api_call *call);
+void api_recover(struct api_call *call);
+void api_openapi(struct api_call *call);
+void api_metrics(struct api_call *call);
+
+#endif

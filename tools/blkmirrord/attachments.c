@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attachments.c - the disks that are to be attached, over restarts. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blkmirror/base/log.h"
+#include "tools/blkmirrord/inventory_private.h"
+#include "tools/common/json_edge.h"
+
+static json_t *attachment_event(const struct attachment *attachment)
+{
+	char disk[DS_NAME_BYTES + DS_PATH_BYTES];
+
+	snprintf(disk, sizeof(disk), "%s:%s", attachment->datastore, attachment->path);
+	return json_pack("{s:s, s:o, s:o?}", "id", attachment->id, "disk", json_edge_text(disk),
+			 "error",
+			 attachment->error.id != ERR_NONE ? json_edge_err_object(&attachment->error)
+							  : NULL);
+}
+
+static void attachment_free(struct attachment *attachment)
+{
+	list_remove(&attachment->node);
+	attachment->inventory->attachment_count--;
+	if (attachment->entry)
+		ds_entry_put(attachment->entry);
+	free(attachment);
+}
+
+/* ---- attaching again ---- */
+
+static void attachment_attached(struct disk *disk, const struct err *err, void *user)
+{
+	struct attachment *attachment = user;
+	struct inventory *inventory = attachment->inventory;
+
+	attachment->attaching = false;
+	inventory->attaches--;
+	attachment->disk = disk;
+	if (disk) {
+		err_clear(&attachment->error);
+		log_info("disk", "%s is attached again: %s:%s", attachment->id,
+			 attachment->datastore, attachment->path);
+		events_emit(inventory->events, "disk_attached", attachment_event(attachment));
+	} else {
+		attachment->error = *err;
+		ds_entry_put(attachment->entry);
+		attachment->entry = NULL;
+		log_error("disk", "%s cannot be attached again: %s (%s)", attachment->id,
+			  err->cause, err_name(err->id));
+		events_emit(inventory->events, "disk_failed", attachment_event(attachment));
+	}
+	inventory_check_restored(inventory);
+}
+
+static void attachment_attach(struct attachment *attachment, struct ds_entry *entry)
+{
+	struct disk_attach_spec spec = {
+		.datastore = entry->datastore,
+		.path = attachment->path,
+		.export_kind = attachment->export_kind,
+		.id = attachment->id,
+		.socket_path = attachment->socket_path,
+		.read_only = attachment->read_only,
+		.wait_lock = true,      /* R-J7 */
+	};
+
+	ds_entry_get(entry);
+	attachment->entry = entry;
+	attachment->attaching = true;
+	attachment->inventory->attaches++;
+	disk_attach(attachment->inventory->disks, &spec, attachment_attached, attachment);
+}
+
+void inventory_attach_waiting(struct inventory *inventory)
+{
+	inventory->settling = false;
+	list_for_each (node, &inventory->attachments) {
+		struct attachment *attachment = list_entry(node, struct attachment, node);
+		struct ds_entry *entry = inventory_find(inventory, attachment->datastore, NULL);
+
+		if (!inventory->stopping && entry && entry->datastore && !attachment->disk &&
+		    !attachment->attaching)
+			attachment_attach(attachment, entry);
+	}
+	inventory_check_restored(inventory);
+}
+
+/* ---- the table ---- */
+
+static struct attachment *attachment_new(struct inventory *inventory, const char *id,
+					 const char *datastore, const char *path)
+{
+	struct attachment *attachment = calloc(1, sizeof(*attachment));
+
+	if (!attachment)
+		return NULL;
+	snprintf(attachment->id, sizeof(attachment->id), "%s", id);
+	snprintf(attachment->datastore, sizeof(attachment->datastore), "%s", datastore);
+	snprintf(attachment->path, sizeof(attachment->path), "%s", path);
+	attachment->inventory = inventory;
+	list_append(&inventory->attachments, &attachment->node);
+	inventory->attachment_count++;
+	return attachment;
+}
+
+static int load_attachment(struct inventory *inventory, const json_t *row, struct err *err)
+{
+	const char *text[5];
+	struct attachment *attachment;
+
+	for (size_t i = 0; i < ARRAY_COUNT(text); i++) {
+		text[i] = json_string_value(json_array_get(row, i));
+		if (!text[i])
+			return err_set(err, ERR_STATE_DIR, -EINVAL,
+				       "a stored attachment is incomplete");
+	}
+	attachment = attachment_new(inventory, text[0], text[1], text[2]);
+	if (!attachment)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	if (!disk_export_parse(text[3], &attachment->export_kind))
+		return err_set(err, ERR_STATE_DIR, -EINVAL, "a stored attachment has export '%s'",
+			       text[3]);
+	snprintf(attachment->socket_path, sizeof(attachment->socket_path), "%s", text[4]);
+	attachment->read_only = json_integer_value(json_array_get(row, 5)) != 0;
+	err_set(&attachment->error, ERR_DS_UNREACHABLE, 0, "datastore '%s' is not up yet",
+		attachment->datastore);
+	return 0;
+}
+
+int attachments_load(struct inventory *inventory, struct err *err)
+{
+	json_t *rows = NULL, *row;
+	size_t i;
+	int rc = store_load(inventory->store,
+			    "SELECT id, datastore, path, export, socket, read_only "
+			    "FROM attachment ORDER BY id",
+			    &rows, err);
+
+	json_array_foreach (rows, i, row) {
+		if (!rc)
+			rc = load_attachment(inventory, row, err);
+	}
+	json_decref(rows);
+	return rc;
+}
+
+void attachments_free(struct inventory *inventory)
+{
+	list_for_each (node, &inventory->attachments)
+		attachment_free(list_entry(node, struct attachment, node));
+}
+
+int inventory_attached(struct inventory *inventory, struct ds_entry *entry, struct disk *disk,
+		       void (*stored)(int rc, const struct err *err, void *user), void *user,
+		       struct err *err)
+{
+	struct attachment *attachment;
+	struct disk_info info;
+	int rc;
+
+	disk_info(disk, &info);
+	if (inventory->attachment_count >= INVENTORY_ATTACHMENTS_MAX)
+		return err_set(err, ERR_BUSY, -ENOSPC, "%u disks are attached already",
+			       inventory->attachment_count);
+	attachment = attachment_new(inventory, info.id, info.datastore, info.path);
+	if (!attachment)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	attachment->export_kind = info.export_kind;
+	attachment->read_only = info.read_only;
+	attachment->disk = disk;
+	snprintf(attachment->socket_path, sizeof(attachment->socket_path), "%s", info.socket_path);
+
+	struct store_value values[] = {
+		STORE_TEXT(attachment->id), STORE_TEXT(attachment->datastore),
+		STORE_TEXT(attachment->path), STORE_TEXT(disk_export_name(info.export_kind)),
+		STORE_TEXT(attachment->socket_path), STORE_INT(info.read_only),
+	};
+
+	rc = store_exec(inventory->store,
+			"INSERT OR REPLACE INTO attachment VALUES(?1, ?2, ?3, ?4, ?5, ?6)", values,
+			6, stored, user, err);
+	if (rc) {
+		attachment_free(attachment);
+		return rc;
+	}
+	ds_entry_get(entry);
+	attachment->entry = entry;
+	events_emit(inventory->events, "disk_attached", attachment_event(attachment));
+	return 0;
+}
+
+int inventory_moved(struct inventory *inventory, const char *id, struct ds_entry *entry,
+		    const char *path)
+{
+	struct attachment *attachment = inventory_attachment(inventory, id);
+	struct store_value values[] = { STORE_TEXT(id), STORE_TEXT(entry->name), STORE_TEXT(path) };
+	struct err err = { 0 };
+	int rc;
+
+	if (!attachment)
+		return 0; /* attached for the time of a move only */
+	rc = store_exec_now(inventory->store,
+			    "UPDATE attachment SET datastore = ?2, path = ?3 WHERE id = ?1", values,
+			    3, &err);
+	if (rc) {
+		log_error("disk", "%s: %s", id, err.cause);
+		return rc;
+	}
+	if (attachment->entry) {        /* attached: it holds where it lies */
+		ds_entry_get(entry);
+		ds_entry_put(attachment->entry);
+		attachment->entry = entry;
+	}
+	snprintf(attachment->datastore, sizeof(attachment->datastore), "%s", entry->name);
+	snprintf(attachment->path, sizeof(attachment->path), "%s", path);
+	return 0;
+}
+
+int inventory_forget(struct inventory *inventory, const char *id,
+		     void (*stored)(int rc, const struct err *err, void *user), void *user,
+		     struct err *err)
+{
+	struct attachment *attachment = inventory_attachment(inventory, id);
+	struct store_value value = STORE_TEXT(id);
+	int rc;
+
+	CHECK(attachment);
+	rc = store_exec(inventory->store, "DELETE FROM attachment WHERE id = ?1", &value, 1,
+			stored, user, err);
+	if (rc)
+		return rc;
+	events_emit(inventory->events, "disk_detached", attachment_event(attachment));
+	attachment_free(attachment);
+	return 0;
+}
+
+struct attachment *inventory_attachment(struct inventory *inventory, const char *id)
+{
+	list_for_each (node, &inventory->attachments) {
+		struct attachment *attachment = list_entry(node, struct attachment, node);
+
+		if (strcmp(attachment->id, id) == 0)
+			return attachment;
+	}
+	return NULL;
+}
+
+struct attachment *inventory_attachment_of(struct inventory *inventory, const char *datastore,
+					   const char *path)
+{
+	list_for_each (node, &inventory->attachments) {
+		struct attachment *attachment = list_entry(node, struct attachment, node);
+
+		if (strcmp(attachment->datastore, datastore) == 0 &&
+		    strcmp(attachment->path, path) == 0)
+			return attachment;
+	}
+	return NULL;
+}
+
+struct attachment *inventory_next_attachment(struct inventory *inventory,
+					     struct attachment *attachment)
+{
+	struct list *next = attachment ? attachment->node.next : inventory->attachments.next;
+
+	return next == &inventory->attachments ? NULL
+					       : list_entry(next, struct attachment, node);
+}

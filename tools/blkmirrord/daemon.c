@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* daemon.c - building the daemon, its signals, and systemd.  Stopping is in daemon_stop.c. */
+#include "tools/blkmirrord/daemon.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "blkmirror/base/log.h"
+#include "tools/blkmirrord/daemon_stop.h"
+#include "tools/blkmirrord/recovering.h"
+#include "tools/blkmirrord/state_dir.h"
+#include "tools/common/wall.h"
+
+#define RESTORE_WAIT_NS (10 * NS_PER_S)
+#define BULK_BUFFER_BYTES (UINT64_C(128) << 20)
+
+/* ---- signals ---- */
+
+static void signal_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+}
+
+int daemon_block_signals(void)
+{
+	sigset_t set;
+
+	signal_set(&set);
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return -errno;
+	return signal(SIGPIPE, SIG_IGN) == SIG_ERR ? -errno : 0;
+}
+
+static void daemon_reload(struct daemon *daemon)
+{
+	struct daemon_config config;
+	struct err err = { 0 };
+
+	sd_notify(0, "RELOADING=1");
+	config_init(&config);
+	if (daemon->reread(&config, &err)) {
+		log_error("daemon", "not reloaded: %s (%s)", err.cause, err_name(err.id));
+	} else {
+		log_set_level(config.log_level);
+		daemon->config.log_level = config.log_level;
+		daemon->config.host_budget = config.host_budget;
+		daemon->config.datastore_budget = config.datastore_budget;
+		task_table_set_host_budget(daemon->tasks, config.host_budget);
+		log_info("daemon", "reloaded");
+	}
+	config_release(&config);
+	sd_notify(0, "READY=1");
+}
+
+static void daemon_signalled(struct watch *watch, unsigned events)
+{
+	struct daemon *daemon = container_of(watch, struct daemon, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(daemon->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo == SIGHUP)
+			daemon_reload(daemon);
+		else
+			daemon_stop(daemon);
+	}
+}
+
+static int watch_signals(struct daemon *daemon, struct err *err)
+{
+	sigset_t set;
+	int rc;
+
+	signal_set(&set);
+	daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (daemon->signal_fd < 0)
+		return err_set(err, ERR_INTERNAL, -errno, "cannot watch signals: %s",
+			       err_strerror(-errno));
+	rc = watch_start(&daemon->signals, daemon->loop, daemon->signal_fd, WATCH_READ,
+			 daemon_signalled);
+	if (rc) {
+		close(daemon->signal_fd);
+		err_set(err, ERR_INTERNAL, rc, "cannot watch signals: %s", err_strerror(rc));
+	}
+	return rc;
+}
+
+/* ---- systemd ---- */
+
+static void watchdog_fired(struct timer *timer)
+{
+	struct daemon *daemon = container_of(timer, struct daemon, watchdog);
+
+	sd_notifyf(0, "WATCHDOG=1\nSTATUS=%u tasks live", task_table_live_count(daemon->tasks));
+	timer_start(timer, daemon->watchdog_ns);
+}
+
+static void start_watchdog(struct daemon *daemon)
+{
+	uint64_t usec;
+
+	timer_init(&daemon->watchdog, daemon->loop, watchdog_fired);
+	if (sd_watchdog_enabled(0, &usec) <= 0)
+		return;
+	daemon->watchdog_ns = usec * NS_PER_US / 3;
+	timer_start(&daemon->watchdog, daemon->watchdog_ns);
+}
+
+/* ---- listening, once what was attached is attached again ---- */
+
+static int listen_api(struct daemon *daemon, struct err *err)
+{
+	struct api_options options = { .loop = daemon->loop, .daemon = daemon };
+	char path[PATH_MAX];
+	int rc;
+
+	if (snprintf(path, sizeof(path), "%s/api.sock", daemon->config.run_dir) >=
+	    (int)sizeof(path))
+		return err_set(err, ERR_STATE_DIR, -ENAMETOOLONG, "the run directory is too long");
+	rc = api_listen_unix(path, daemon->config.group, &options.listen_fd, err);
+	if (!rc)
+		rc = api_server_new(&options, &daemon->api, err);
+	return rc;
+}
+
+static void daemon_listen(struct daemon *daemon)
+{
+	struct err err = { 0 };
+
+	if (daemon->listening || daemon->stopping)
+		return;
+	daemon->listening = true;
+	timer_stop(&daemon->restore_timer);
+	if (listen_api(daemon, &err)) {
+		log_error("daemon", "%s (%s)", err.cause, err_name(err.id));
+		daemon_stop(daemon);
+		return;
+	}
+	events_emit(daemon->events, "daemon_started", json_pack("{s:s}", "version", BM_VERSION));
+	log_info("daemon", "blkmirrord " BM_VERSION " is ready: %s/api.sock",
+		 daemon->config.run_dir);
+	sd_notify(0, "READY=1\nSTATUS=ready");
+}
+
+static void daemon_restored(void *user)
+{
+	daemon_listen(user);
+}
+
+static void restore_waited(struct timer *timer)
+{
+	struct daemon *daemon = container_of(timer, struct daemon, restore_timer);
+
+	log_warn("daemon", "a datastore or disk is not back yet: going on without it meanwhile");
+	daemon_listen(daemon);
+}
+
+/* The port is bound early, so that a mistake in the address ends the start. */
+static int listen_http(struct daemon *daemon, struct err *err)
+{
+	struct api_options options = { .loop = daemon->loop, .daemon = daemon,
+				       .metrics_only = true };
+	int rc;
+
+	if (!daemon->config.http[0])
+		return 0;
+	rc = api_listen_tcp(daemon->config.http, &options.listen_fd, err);
+	if (rc)
+		return rc;
+	rc = api_server_new(&options, &daemon->http, err);
+	if (rc)
+		close(options.listen_fd);
+	return rc;
+}
+
+/* ---- building ---- */
+
+static uint32_t datastore_budget(const char *name, void *user)
+{
+	struct daemon *daemon = user;
+	struct ds_entry *entry = inventory_find(daemon->inventory, name, NULL);
+
+	return entry && entry->budget ? entry->budget : daemon->config.datastore_budget;
+}
+
+static int build_state(struct daemon *daemon, struct err *err)
+{
+	char path[PATH_MAX];
+	int rc;
+
+	if (snprintf(path, sizeof(path), "%s/tasks.db", daemon->config.state_dir) >=
+	    (int)sizeof(path))
+		return err_set(err, ERR_STATE_DIR, -ENAMETOOLONG, "the state directory is too long");
+	rc = make_dir(daemon->config.run_dir, 0755, err);
+	if (!rc)
+		rc = state_dir_open(daemon->config.state_dir, &daemon->state_lock_fd,
+				    daemon->host_uuid, err);
+	if (!rc)
+		rc = store_open(daemon->loop, path, &daemon->store, err);
+	if (!rc)
+		rc = events_new(daemon->store, daemon->config.events_kept, &daemon->events, err);
+	return rc;
+}
+
+static int build_services(struct daemon *daemon, struct err *err)
+{
+	struct disk_service_options disks = { .run_dir = daemon->config.run_dir,
+					      .io_threads = daemon->config.io_threads };
+	struct inventory_options inventory = {
+		.loop = daemon->loop,
+		.store = daemon->store,
+		.events = daemon->events,
+		.came_up = recovering_run,
+		.user = daemon,
+		.allowed_roots = daemon->config.allowed_root_count
+					 ? (const char *const *)daemon->config.allowed_roots
+					 : NULL,
+	};
+	struct task_table_options tasks = {
+		.loop = daemon->loop,
+		.store = daemon->store,
+		.events = daemon->events,
+		.host_budget = daemon->config.host_budget,
+		.datastore_budget = datastore_budget,
+		.user = daemon,
+		.kept = daemon->config.tasks_kept,
+	};
+	int rc = disk_service_new(daemon->loop, &disks, &daemon->disks, err);
+
+	if (!rc)
+		rc = recovering_new(daemon, err);
+
+	inventory.disks = daemon->disks;
+	memcpy(inventory.host_uuid, daemon->host_uuid, sizeof(inventory.host_uuid));
+	if (!rc)
+		rc = bulk_thread_new("bulk-io", BULK_BUFFER_BYTES, &daemon->io, err);
+	if (!rc)
+		rc = task_table_new(&tasks, &daemon->tasks, err);
+	if (!rc)
+		rc = inventory_new(&inventory, &daemon->inventory, err);
+	if (!rc)
+		rc = listen_http(daemon, err);
+	return rc;
+}
+
+int daemon_start(struct daemon *daemon, struct err *err)
+{
+	int rc;
+
+	daemon->state_lock_fd = -1;
+	daemon->signal_fd = -1;
+	daemon->started_ms = wall_now_ms();
+	if (daemon->config.listen[0]) {
+		rc = err_set(err, ERR_NOT_SUPPORTED, -EOPNOTSUPP,
+			     "listening for other hosts on '%s' is not part of this version",
+			     daemon->config.listen);
+		err_remedy(err, "Leave --listen out: moves between datastores of this host need none.");
+		return rc;
+	}
+	daemon->loop = loop_new();
+	if (!daemon->loop)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot make the main loop");
+	daemon_stop_init(daemon);
+	rc = build_state(daemon, err);
+	if (!rc)
+		rc = build_services(daemon, err);
+	if (!rc)
+		rc = watch_signals(daemon, err);
+	if (rc)
+		return rc;
+	start_watchdog(daemon);
+	timer_init(&daemon->restore_timer, daemon->loop, restore_waited);
+	timer_start(&daemon->restore_timer, RESTORE_WAIT_NS);
+	return inventory_start(daemon->inventory, daemon_restored, daemon, err);
+}
+
+void daemon_run(struct daemon *daemon)
+{
+	loop_run(daemon->loop);
+}

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* task_relocate.c - a relocation (vmotion/relocate.h) as a task. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blkmirror/base/log.h"
+#include "tools/blkmirrord/task_kinds.h"
+
+struct relocate_task {
+	struct user_task base;
+	struct daemon *daemon;
+	struct disk_relocate_request request;   /* its strings are not used here */
+	struct ds_entry *source, *target;       /* held from queued to ended */
+	struct relocation *relocation;          /* while it runs */
+	struct relocate_status *status;         /* while it runs */
+	json_t *faults;
+	json_t *described;                      /* once it has ended */
+};
+
+static struct relocate_task *relocate_task_of(const struct user_task *task)
+{
+	return container_of(task, struct relocate_task, base);
+}
+
+/* ---- where from, where to ---- */
+
+static int find_by_id(struct daemon *daemon, const char *id, struct relocate_place *out,
+		      struct err *err)
+{
+	struct attachment *attachment = inventory_attachment(daemon->inventory, id);
+
+	if (!attachment)
+		return err_set(err, ERR_DISK_UNKNOWN, -ENOENT, "no disk '%s' is attached", id);
+	if (!attachment->disk)
+		return err_set(err, ERR_DISK_NOT_ATTACHED, -ENODEV, "'%s' waits to be attached: %s",
+			       id, attachment->error.cause);
+	out->disk = attachment->disk;
+	out->source = attachment->entry;
+	snprintf(out->source_path, sizeof(out->source_path), "%s", attachment->path);
+	return 0;
+}
+
+int relocate_find_place(struct daemon *daemon, const struct disk_relocate_request *request,
+			struct relocate_place *out, struct err *err)
+{
+	memset(out, 0, sizeof(*out));
+	if (request->id[0]) {
+		int rc = find_by_id(daemon, request->id, out, err);
+
+		if (rc)
+			return rc;
+	} else {
+		out->source = inventory_open_entry(daemon->inventory, request->disk.datastore, err);
+		if (!out->source)
+			return -ENOENT;
+		snprintf(out->source_path, sizeof(out->source_path), "%s", request->disk.path);
+		out->disk = disk_find_by_path(daemon->disks, out->source->datastore,
+					      out->source_path);
+	}
+	out->target = inventory_open_entry(daemon->inventory, request->target.datastore, err);
+	if (!out->target)
+		return -ENOENT;
+	snprintf(out->target_path, sizeof(out->target_path), "%s",
+		 request->target.path[0] ? request->target.path : out->source_path);
+	return 0;
+}
+
+void relocate_fill_spec(struct daemon *daemon, const struct disk_relocate_request *request,
+			const struct relocate_place *place, struct relocate_disk_spec *disk_spec,
+			struct relocate_spec *spec)
+{
+	*disk_spec = (struct relocate_disk_spec){
+		.disk = place->disk,
+		.source_datastore = place->source->datastore,
+		.source_path = place->source_path,
+		.target_datastore = place->target->datastore,
+		.target_path = place->target_path,
+		.provision = request->provision,
+	};
+	*spec = (struct relocate_spec){
+		.disks = disk_spec,
+		.disk_count = 1,
+		.options = {
+			.mode = request->mode,
+			.bandwidth_bytes_per_s = MIN(request->bandwidth,
+						     MIN(place->source->bandwidth,
+							 place->target->bandwidth)),
+			.max_stun_ns = request->max_stun_ns,
+			.leg_deadline_ns = request->target_timeout_ns,
+			.verify = request->verify,
+			.hold = request->hold,
+		},
+		.keep_source = request->keep_source,
+		.state_dir = daemon->config.state_dir,
+	};
+	memcpy(spec->host_uuid, daemon->host_uuid, sizeof(spec->host_uuid));
+}
+
+/* ---- JSON ---- */
+
+static json_t *disk_status_json(const struct relocate_disk_status *disk)
+{
+	const struct mover_disk_stats *stats = &disk->stats;
+	json_t *object = json_pack(
+		"{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "disk",
+		json_edge_text(disk->name), "source", json_edge_text(disk->source), "target",
+		json_edge_text(disk->target), "authoritative",
+		disk->target_authoritative ? "target" : "source", "copied_bytes",
+		(json_int_t)stats->copied_bytes, "zero_bytes", (json_int_t)stats->zero_bytes,
+		"hole_bytes", (json_int_t)stats->hole_bytes, "recopied_bytes",
+		(json_int_t)stats->recopied_bytes, "resumed_bytes",
+		(json_int_t)stats->resumed_bytes, "mirrored_writes",
+		(json_int_t)stats->mirrored_writes, "mirrored_bytes",
+		(json_int_t)stats->mirrored_bytes, "dirty_bytes", (json_int_t)stats->dirty_bytes,
+		"suspect_bytes", (json_int_t)stats->suspect_bytes, "active_bytes",
+		(json_int_t)stats->active_bytes);
+
+	if (object)
+		json_object_set_new(object, "verified",
+				    disk->verified < 0 ? json_null()
+						       : json_boolean(disk->verified));
+	return object;
+}
+
+static json_t *status_json(const struct relocate_status *status)
+{
+	json_t *disks = json_array();
+
+	for (uint32_t i = 0; disks && i < status->disk_count; i++)
+		json_array_append_new(disks, disk_status_json(&status->disks[i]));
+	return json_pack(
+		"{s:{s:I,s:I,s:I,s:I,s:I}, s:o, s:o?, s:{s:I,s:I,s:I,s:I,s:I,s:I}, s:{s:o}}",
+		"progress", "total_bytes", (json_int_t)status->total_bytes, "done_bytes",
+		(json_int_t)status->done_bytes, "remaining_bytes",
+		(json_int_t)status->remaining_bytes, "rate_bytes_per_s",
+		(json_int_t)status->rate_bytes_per_s, "eta_s", (json_int_t)status->eta_s, "disks",
+		disks, "degraded",
+		status->degraded_why.id != ERR_NONE ? json_edge_err_object(&status->degraded_why)
+						    : NULL,
+		"guest", "iops", (json_int_t)status->guest_iops, "p50_us",
+		(json_int_t)(status->guest_p50_ns / NS_PER_US), "p99_us",
+		(json_int_t)(status->guest_p99_ns / NS_PER_US), "max_us",
+		(json_int_t)(status->guest_max_ns / NS_PER_US), "iops_before",
+		(json_int_t)status->guest_iops_before, "p99_before_us",
+		(json_int_t)(status->guest_p99_before_ns / NS_PER_US), "switchover", "stun_us",
+		status->stun_ns ? json_integer((json_int_t)(status->stun_ns / NS_PER_US))
+				: json_null());
+}
+
+static bool relocate_describe(const struct user_task *task, json_t *object)
+{
+	struct relocate_task *relocate = relocate_task_of(task);
+	json_t *described = relocate->described;
+	bool ok = true;
+
+	if (relocate->faults)
+		ok = json_object_set(object, "faults", relocate->faults) == 0;
+	if (described)
+		return ok && json_object_update(object, described) == 0;
+	if (!relocate->status)
+		return ok;
+	described = status_json(relocate->status);
+	ok = ok && described && json_object_update(object, described) == 0;
+	json_decref(described);
+	return ok;
+}
+
+/* ---- running ---- */
+
+static const enum user_task_state task_states[RELOCATE_STATE_COUNT] = {
+	[RELOCATE_RUNNING] = USER_TASK_RUNNING,     [RELOCATE_HELD] = USER_TASK_HELD,
+	[RELOCATE_PAUSED] = USER_TASK_PAUSED,       [RELOCATE_COMPLETED] = USER_TASK_COMPLETED,
+	[RELOCATE_FAILED] = USER_TASK_FAILED,       [RELOCATE_CANCELLED] = USER_TASK_CANCELLED,
+};
+
+static void keep_faults(struct relocate_task *relocate)
+{
+	const struct check_report *report = relocation_refused(relocate->relocation);
+
+	if (!report)
+		return;
+	relocate->faults = json_array();
+	for (uint32_t i = 0; relocate->faults && i < report->error_count; i++)
+		json_array_append_new(relocate->faults, json_edge_err_object(&report->errors[i]));
+}
+
+/* Ended: what is told from now on is fixed, and the datastores are let go. */
+static void relocate_ended(struct relocate_task *relocate)
+{
+	relocate->described = status_json(relocate->status);
+	keep_faults(relocate);
+	ds_entry_refresh(relocate->source);
+	ds_entry_refresh(relocate->target);
+	ds_entry_put(relocate->source);
+	ds_entry_put(relocate->target);
+	if (relocate->relocation)
+		relocation_free(relocate->relocation);
+	relocate->relocation = NULL;
+	free(relocate->status);
+	relocate->status = NULL;
+}
+
+static void relocate_changed(struct relocation *relocation, void *user)
+{
+	struct relocate_task *relocate = user;
+	struct user_task *task = &relocate->base;
+	enum user_task_state state;
+
+	relocation_status(relocation, relocate->status);
+	state = task_states[relocate->status->state];
+	user_task_set_phase(task, relocate_phase_name(relocate->status->phase));
+	if (state == USER_TASK_FAILED)
+		task->error = relocate->status->error;
+	if (state == USER_TASK_CANCELLED && relocate->daemon->stopping)
+		err_set(&task->error, ERR_TASK_INTERRUPTED, 0, "the daemon was stopped");
+	else if (state == USER_TASK_CANCELLED)
+		err_set(&task->error, ERR_TASK_CANCELLED, 0, "cancelled by an operator");
+	if (user_task_state_ended(state))
+		relocate_ended(relocate);
+	if (state == task->state)
+		user_task_changed(task);
+	else
+		user_task_move(task, state);
+}
+
+/* The switch stands: the attachment now lies on the target. */
+static int relocate_switched(struct relocation *relocation, void *user)
+{
+	struct relocate_task *relocate = user;
+	struct inventory *inventory = relocate->daemon->inventory;
+	struct attachment *attachment = NULL;
+	struct relocate_status *status = relocate->status;
+	const char *target_path;
+
+	relocation_status(relocation, status);
+	target_path = strchr(status->disks[0].target, ':') + 1;
+	for (struct attachment *a = inventory_next_attachment(inventory, NULL); a;
+	     a = inventory_next_attachment(inventory, a)) {
+		size_t len = strlen(a->datastore);
+
+		if (strncmp(status->disks[0].source, a->datastore, len) == 0 &&
+		    status->disks[0].source[len] == ':' &&
+		    strcmp(status->disks[0].source + len + 1, a->path) == 0)
+			attachment = a;
+	}
+	return attachment ? inventory_moved(inventory, attachment->id, relocate->target, target_path)
+			  : 0;
+}
+
+static int relocate_begin(struct relocate_task *relocate, struct err *err)
+{
+	struct relocate_place place;
+	struct relocate_disk_spec disk_spec;
+	struct relocate_spec spec;
+	int rc = relocate_find_place(relocate->daemon, &relocate->request, &place, err);
+
+	if (rc)
+		return rc;
+	/* Between queueing and now the disk may have moved: hold what is used. */
+	ds_entry_get(place.source);
+	ds_entry_put(relocate->source);
+	relocate->source = place.source;
+	relocate->status = calloc(1, sizeof(*relocate->status));
+	if (!relocate->status)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	relocate_fill_spec(relocate->daemon, &relocate->request, &place, &disk_spec, &spec);
+	spec.task_id = relocate->base.id;
+	spec.switched = relocate_switched;
+	return relocate_start(relocate->daemon->disks, &spec, relocate_changed, relocate,
+			      &relocate->relocation, err);
+}
+
+static void relocate_task_start(struct user_task *task)
+{
+	struct relocate_task *relocate = relocate_task_of(task);
+	struct err err = { 0 };
+
+	if (!relocate_begin(relocate, &err))
+		return;
+	free(relocate->status);
+	relocate->status = NULL;
+	ds_entry_put(relocate->source);
+	ds_entry_put(relocate->target);
+	user_task_fail(task, &err);
+}
+
+/* ---- verbs ---- */
+
+static int relocate_pause(struct user_task *task, struct err *err)
+{
+	return relocation_pause(relocate_task_of(task)->relocation, err);
+}
+
+static int relocate_resume(struct user_task *task, struct err *err)
+{
+	return relocation_resume(relocate_task_of(task)->relocation, err);
+}
+
+static int relocate_cancel(struct user_task *task, struct err *err)
+{
+	return relocation_cancel(relocate_task_of(task)->relocation, err);
+}
+
+static int relocate_complete(struct user_task *task, struct err *err)
+{
+	return relocation_complete(relocate_task_of(task)->relocation, err);
+}
+
+static int relocate_set(struct user_task *task, const struct task_set_request *request,
+			struct err *err)
+{
+	struct relocate_task *relocate = relocate_task_of(task);
+	int rc = 0;
+
+	if (request->bandwidth_given) {
+		relocate->request.bandwidth = request->bandwidth;
+		if (relocate->relocation)
+			rc = relocation_set_bandwidth(relocate->relocation, request->bandwidth, err);
+	}
+	if (!rc && request->mode_given) {
+		relocate->request.mode = request->mode_choice ? MIRROR_ASYNC : MIRROR_SYNC;
+		if (relocate->relocation)
+			rc = relocation_set_mode(relocate->relocation, relocate->request.mode, err);
+	}
+	if (!rc && request->max_stun_given) {
+		relocate->request.max_stun_ns = request->max_stun_ns;
+		if (relocate->relocation)
+			rc = relocation_set_max_stun(relocate->relocation, request->max_stun_ns, err);
+	}
+	return rc;
+}
+
+static void relocate_release(struct user_task *task)
+{
+	struct relocate_task *relocate = relocate_task_of(task);
+
+	json_decref(relocate->described);
+	json_decref(relocate->faults);
+	free(relocate->status);
+	free(relocate);
+}
+
+static void relocate_dropped(struct user_task *task)
+{
+	struct relocate_task *relocate = relocate_task_of(task);
+
+	ds_entry_put(relocate->source);
+	ds_entry_put(relocate->target);
+}
+
+static const struct user_task_ops relocate_ops = {
+	.type = "relocate",
+	.start = relocate_task_start,
+	.dropped = relocate_dropped,
+	.pause = relocate_pause,
+	.resume = relocate_resume,
+	.cancel = relocate_cancel,
+	.complete = relocate_complete,
+	.set = relocate_set,
+	.describe = relocate_describe,
+	.release = relocate_release,
+};
+
+int task_relocate_add(struct daemon *daemon, const struct disk_relocate_request *request,
+		      struct user_task **out, struct err *err)
+{
+	struct relocate_task *relocate = calloc(1, sizeof(*relocate));
+	struct user_task *task = relocate ? &relocate->base : NULL;
+	struct relocate_place place;
+	int rc;
+
+	if (!relocate)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	rc = relocate_find_place(daemon, request, &place, err);
+	if (rc)
+		goto free_task;
+	task->ops = &relocate_ops;
+	task->priority = (enum task_priority)request->priority_choice;
+	task->weight = (uint32_t)request->weight;
+	task->claim.host_units = RELOCATE_HOST_UNITS;
+	admission_claim_side(&task->claim, place.source->name, RELOCATE_DATASTORE_UNITS);
+	admission_claim_side(&task->claim, place.target->name, RELOCATE_DATASTORE_UNITS);
+	snprintf(task->subject, sizeof(task->subject), "%s:%s", place.source->name,
+		 place.source_path);
+	relocate->daemon = daemon;
+	relocate->request = *request;
+	relocate->request.text = relocate->request.to = NULL;
+	rc = task_table_add(daemon->tasks, task, err);
+	if (rc)
+		goto free_task;
+	relocate->source = place.source;
+	relocate->target = place.target;
+	ds_entry_get(relocate->source);
+	ds_entry_get(relocate->target);
+	*out = task;
+	return 0;
+
+free_task:
+	free(relocate);
+	return rc;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/common/wall.h"
+
+#include <stdio.h>
+#include <time.h>
+
+int64_t wall_now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void wall_format(int64_t wall_ms, char out[WALL_TEXT_BYTES])
+{
+	time_t seconds = (time_t)(wall_ms / 1000);
+	struct tm tm;
+	char stamp[24];
+
+	gmtime_r(&seconds, &tm);
+	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(out, WALL_TEXT_BYTES, "%.20s.%03dZ", stamp, (int)(wall_ms % 1000));
+}
