@@ -14,7 +14,7 @@ mirror='blkmirror/mirror blkmirror/journal blkmirror/export'
 rooms="
 blkmirror/base:
 blkmirror/blkdev: blkmirror/base
-blkmirror/mirror: $below
+blkmirror/mirror: blkmirror/journal $below
 blkmirror/journal: $below
 blkmirror/export: $below
 vmfs: $below

@@ -32,7 +32,7 @@
 
 #include "blkmirror/base/err.h"
 #include "blkmirror/blkdev/blkdev.h"
-#include "blkmirror/mirror/dirty_bitmap.h"
+#include "blkmirror/base/dirty_bitmap.h"
 
 #define JOURNAL_EXTENT_BYTES (4u << 20)
 #define JOURNAL_EXTENTS_MAX 256u

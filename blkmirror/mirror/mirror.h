@@ -41,7 +41,7 @@
 #define BM_MIRROR_H
 
 #include "blkmirror/blkdev/blkdev.h"
-#include "blkmirror/mirror/dirty_bitmap.h"
+#include "blkmirror/base/dirty_bitmap.h"
 #include "blkmirror/mirror/mover.h"
 #include "blkmirror/mirror/range_lock.h"
 

@@ -10,7 +10,7 @@
 
 #include "blkmirror/base/loop_sim.h"
 #include "blkmirror/base/overflow.h"
-#include "blkmirror/mirror/dirty_bitmap.h"
+#include "blkmirror/base/dirty_bitmap.h"
 
 #define REGION 4096u
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "blkmirror/mirror/dirty_bitmap.h"
+#include "blkmirror/base/dirty_bitmap.h"
 
 #include <stdlib.h>
 #include <string.h>
