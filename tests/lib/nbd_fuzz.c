@@ -12,8 +12,12 @@
 
 #define DISK_BYTES (UINT64_C(1) << 20)
 #define POOL_BYTES BUF_MAX_BYTES
-/* Far more than any input needs; a connection that is not gone by then never goes. */
-#define TURNS_MAX 200000
+/*
+ * Far more than any input needs; a connection that is not gone by then never goes.  A task that
+ * posts itself runs many times in a turn of the loop, and an input may come a byte a turn.
+ */
+#define RUNS_MAX 200000u
+#define RUNS_MAX_PER_BYTE 1000u
 
 struct driver {
 	struct loop *loop;
@@ -28,7 +32,7 @@ struct driver {
 	size_t sent;                    /* of prefix and bytes together */
 	bool ended;                     /* the server has closed our socket */
 	struct task turn;
-	uint32_t turns;
+	uint64_t runs;
 };
 
 static struct driver driver;
@@ -104,10 +108,10 @@ static void client_ready(struct watch *watch, unsigned events)
 	}
 }
 
-/* Runs once per turn until the server has forgotten the client. */
+/* Runs again and again until the server has forgotten the client. */
 static void turn_run(struct task *task)
 {
-	CHECK(++driver.turns < TURNS_MAX);
+	CHECK(++driver.runs < RUNS_MAX + RUNS_MAX_PER_BYTE * driver.input->len);
 	if (driver.ended && nbd_server_connections(driver.server) == 0)
 		loop_stop(driver.loop);
 	else
@@ -123,7 +127,7 @@ static void drive(const struct nbd_fuzz_input *input)
 	driver.input = input;
 	driver.sent = 0;
 	driver.ended = false;
-	driver.turns = 0;
+	driver.runs = 0;
 	driver.turn.run = turn_run;
 	driver.mem->fail_with[BLK_READ] = driver.mem->fail_with[BLK_WRITE] = input->device_rc;
 	driver.mem->fail_with[BLK_EXTENTS] = driver.mem->fail_with[BLK_FLUSH] = input->device_rc;
