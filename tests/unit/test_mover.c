@@ -14,6 +14,7 @@
 
 #include "blkmirror/base/log.h"
 #include "blkmirror/base/loop_sim.h"
+#include "blkmirror/base/overflow.h"
 #include "blkmirror/mirror/copy_private.h"
 #include "tests/lib/move_rig.h"
 
@@ -155,20 +156,23 @@ static void test_no_buffers_do_not_skip_the_verification(void **unused)
 	rig_free(rig);
 }
 
-static bool flip_and_fail(uint64_t at_bytes, uint64_t size_bytes, bool target_has_extents,
-			  bool zeroes)
+enum { FLIP_EXTENTS = 1, FLIP_ZEROES = 2, FLIP_NO_HASHES = 4, FLIP_KINDS = 8 };
+
+static bool flip_and_fail(uint64_t at_bytes, uint64_t size_bytes, int kind)
 {
 	struct rig_options options = usual(1, size_bytes);
 	struct rig *rig;
 	bool failed;
 
 	options.target_limits = mem_dev_limits();
-	options.target_limits.has_extents = target_has_extents;
+	options.target_limits.has_extents = kind & FLIP_EXTENTS;
 	rig = rig_new(&options);
-	if (zeroes)
+	if (kind & FLIP_ZEROES)
 		memset(rig->disks[0].source->bytes, 0, size_bytes);
 	rig_start(rig);
 	assert_true(rig_run_to_state(rig, MOVER_VERIFY, 100 * NS_PER_S));
+	if (kind & FLIP_NO_HASHES)      /* as when guests have written there: the source is read */
+		hash_store_forget(rig->mover->parts[0].hashes, 0, div_round_up(size_bytes, REGION));
 	rig->disks[0].target->bytes[at_bytes] ^= 0x80;
 	/* A store that lies about what it wrote knows it as data. */
 	rig->disks[0].target->pages[at_bytes / MEM_DEV_PAGE_BYTES] = BLK_EXTENT_DATA;
@@ -185,14 +189,12 @@ static void test_one_flipped_bit_fails_the_move(void **unused)
 	const uint64_t odd = 3 * MIB + 3 * MEM_DEV_PAGE_BYTES;
 
 	(void)unused;
-	for (int kind = 0; kind < 4; kind++) {
-		bool extents = kind & 1, zeroes = kind & 2;
-
-		assert_true(flip_and_fail(0, odd, extents, zeroes));
-		assert_true(flip_and_fail(REGION - 1, odd, extents, zeroes));
-		assert_true(flip_and_fail(odd - 1, odd, extents, zeroes));
-		assert_true(flip_and_fail(odd - 2 * MEM_DEV_PAGE_BYTES, odd, extents, zeroes));
-		assert_true(flip_and_fail(MIB - 1, MIB, extents, zeroes));
+	for (int kind = 0; kind < FLIP_KINDS; kind++) {
+		assert_true(flip_and_fail(0, odd, kind));
+		assert_true(flip_and_fail(REGION - 1, odd, kind));
+		assert_true(flip_and_fail(odd - 1, odd, kind));
+		assert_true(flip_and_fail(odd - 2 * MEM_DEV_PAGE_BYTES, odd, kind));
+		assert_true(flip_and_fail(MIB - 1, MIB, kind));
 	}
 }
 
