@@ -290,6 +290,11 @@ int mover_complete(struct mover *mover, struct err *err)
 		return mover_refuse(mover, err, "complete");
 	mover->completing = true;
 	mover->switch_from_ns = 0;
+	/* What was written while it was held is verified first, without waiting. */
+	if (mover->state == MOVER_HOLD && mover->verify_started && !mover->pausing &&
+	    !mover->degraded)
+		mover_for_each(part, mover)
+			verifier_start(part->verifier);
 	if (mover->error.id == ERR_MOVE_STUN)
 		err_clear(&mover->error);
 	mover_look(mover);

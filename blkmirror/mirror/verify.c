@@ -9,6 +9,13 @@
 #define VERIFY_JOBS_MAX 16u
 #define VERIFY_EXTENTS 32u
 #define VERIFY_SPAN_MAX (UINT64_C(1) << 30)     /* zero regions judged by extents at once */
+/*
+ * What a guest writes again and again waits again and again.  After so many ways round (the
+ * mover asks for no more) the next ones come at this distance: else a guest under a held
+ * move would pay for reading back each of its writes, for as long as it is held.
+ */
+#define VERIFY_QUICK_ROUNDS 3u
+#define VERIFY_ROUND_NS (5 * NS_PER_S)
 #define VERIFY_BUSY_TRIES 32u                   /* regions met in vain in one turn of the loop */
 
 struct verify_job {
@@ -41,6 +48,8 @@ struct verifier {
 	uint64_t cursor_bytes;
 	uint64_t pass_count;            /* how often the cursor has come round */
 	bool again;                     /* kicked since the walk last began anew */
+	uint64_t round_from_ns;
+	struct timer round;             /* the next way round may begin */
 	/* The target told that it has data here: zeroes are read, not asked for again. */
 	uint64_t read_from_bytes, read_to_bytes;
 	bool asking;                    /* an extents answer may turn the cursor back */
@@ -440,6 +449,23 @@ static enum verify_start verifier_walk(struct verifier *verifier)
 	return start;
 }
 
+/* False: too soon; the timer kicks. */
+static bool verifier_round_is_due(struct verifier *verifier)
+{
+	uint64_t due_ns = verifier->round_from_ns + VERIFY_ROUND_NS;
+
+	if (verifier->pass_count < VERIFY_QUICK_ROUNDS || loop_now_ns(verifier->loop) >= due_ns)
+		return true;
+	if (!verifier->round.started)
+		timer_start_at(&verifier->round, due_ns);
+	return false;
+}
+
+static void verifier_round_fired(struct timer *timer)
+{
+	verifier_kick(container_of(timer, struct verifier, round));
+}
+
 static void verifier_pump(struct task *task)
 {
 	struct verifier *verifier = container_of(task, struct verifier, pump);
@@ -461,8 +487,10 @@ static void verifier_pump(struct task *task)
 	 * What was busy or broken on the way is judged on the next way round, once a kick.  Having
 	 * to wait for room (the cap, a buffer) is no way round.
 	 */
-	if (start == VERIFY_ROUND && verifier->cursor_bytes && verifier->again) {
+	if (start == VERIFY_ROUND && verifier->cursor_bytes && verifier->again &&
+	    verifier_round_is_due(verifier)) {
 		verifier->again = false;
+		verifier->round_from_ns = loop_now_ns(verifier->loop);
 		verifier->cursor_bytes = 0;
 		verifier->pass_count++;
 		(void)verifier_walk(verifier);
@@ -545,6 +573,7 @@ struct verifier *verifier_new(struct mirror *mirror, struct buf_pool *pool, stru
 	verifier->user = user;
 	verifier->loop = mirror_as_dev(mirror)->loop;
 	verifier->pump.run = verifier_pump;
+	timer_init(&verifier->round, verifier->loop, verifier_round_fired);
 	verifier->buf_waiter.ready = verify_buf_ready;
 	list_init(&verifier->buf_waiter.node);
 	list_init(&verifier->jobs);
@@ -571,6 +600,7 @@ void verifier_start(struct verifier *verifier)
 	verifier->running = true;
 	verifier->cursor_bytes = 0;
 	verifier->pass_count = 0;
+	timer_stop(&verifier->round);
 	verifier_kick(verifier);
 }
 
@@ -579,6 +609,7 @@ void verifier_stop(struct verifier *verifier)
 	if (!verifier->running)
 		return;
 	verifier->running = false;
+	timer_stop(&verifier->round);
 	verifier_kick(verifier);        /* tells when it has stopped */
 }
 

@@ -198,6 +198,34 @@ static void test_one_flipped_bit_fails_the_move(void **unused)
 	}
 }
 
+/* A held move does not read back each write of a guest, but all of them when it is completed. */
+static void test_a_held_move_does_not_read_back_every_write(void **unused)
+{
+	struct rig_options options = usual(1, 4 * MIB);
+	struct rig *rig;
+	struct err err;
+	uint64_t reads;
+
+	(void)unused;
+	options.mover.hold = true;
+	rig = rig_new(&options);
+	rig_start(rig);
+	assert_true(rig_run_to_state(rig, MOVER_HOLD, 100 * NS_PER_S));
+	reads = rig->disks[0].target->ops[BLK_READ];
+	for (int i = 0; i < 2000; i++)
+		rig_write(rig, 0, (uint64_t)(i % 4) * REGION, 4096, (uint8_t)i);
+	assert_true(rig->disks[0].target->ops[BLK_READ] - reads < 50);
+	rig->disks[0].target->bytes[REGION + 9] ^= 1;
+	rig_write(rig, 0, REGION + 4096, 4096, 1);
+	rig_run_for(rig, MS);
+	assert_int_equal(mover_complete(rig->mover, &err), 0);
+	assert_true(rig_run_until(rig, rig_has_ended, 10 * NS_PER_S));
+	assert_int_equal(mover_state(rig->mover), MOVER_FAILED);
+	assert_int_equal(rig->mover->error.id, ERR_MOVE_VERIFY);
+	assert_int_equal(rig->commits, 0);
+	rig_free(rig);
+}
+
 /* After the switch a target that cannot be read ends the comparison, not in an endless loop. */
 static void test_an_unreadable_target_ends_the_comparison(void **unused)
 {
@@ -520,6 +548,7 @@ static uint64_t fail_the_nth(uint64_t nth, bool after, uint64_t *fired)
 	timer_start(&guest.timer, 1);
 	rig_start(rig);
 	assert_true(rig_run_to_state(rig, MOVER_HOLD, 60 * NS_PER_S));
+	rig_run_for(rig, 50 * MS);              /* legs by the dozen */
 	guest.stopped = true;
 	rig_run_for(rig, NS_PER_S);
 	assert_int_equal(mover_state(rig->mover), MOVER_HOLD);
@@ -614,6 +643,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_cap_does_not_skip_the_verification),
 		cmocka_unit_test(test_no_buffers_do_not_skip_the_verification),
 		cmocka_unit_test(test_one_flipped_bit_fails_the_move),
+		cmocka_unit_test(test_a_held_move_does_not_read_back_every_write),
 		cmocka_unit_test(test_an_unreadable_target_ends_the_comparison),
 		cmocka_unit_test(test_a_cancelled_move_accuses_nobody),
 		cmocka_unit_test(test_pause_with_a_hung_target),
