@@ -94,3 +94,18 @@ $(FUZZ_B)/fuzz_%: $(FUZZ_B)/obj/tests/fuzz/fuzz_%.o $(FUZZ_B)/libfuzz.a
 .PHONY: check-fuzz
 check-fuzz: $(if $(HAVE_FUZZ_CC),$(FUZZERS)) ## fuzzers, FUZZ_SECONDS (10) each (libFuzzer, ASan, UBSan)
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh $(FUZZ_B) $(FUZZERS)
+
+# ---- benchmarks: side by side with peers; docs/PERFORMANCE.md ----
+
+BENCH_PROGRAMS := $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/*.c))
+
+.PHONY: bench
+bench: $(BENCH_PROGRAMS) ## side by side with peers; BENCH_QUICK=1 for a try (bench-NAME: one of bench-list)
+	@tests/bench/bench.sh
+
+.PHONY: bench-list
+bench-list: ## the names for bench-NAME
+	@tests/bench/bench.sh list
+
+bench-%: $(BENCH_PROGRAMS)
+	@tests/bench/bench.sh $*

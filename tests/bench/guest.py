@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+guest.py fixed|closed - guest-NAME/...: what a writing guest keeps while its disk is copied.
+
+fixed: 2,000 random 4 KiB writes a second; closed: 8 outstanding, as fast as they go.  Through
+the export of the disk that moves.  Each figure is a fraction of the same side's own figure
+without the other load: IOPS and p99 against the guest alone, just before; copy time against
+a copy without a guest.  The peer mirrors with copy-mode=write-blocking, which converges
+under any load as our mirror does.
+"""
+
+import sys
+import time
+
+from common import (QUICK, RUNS, SIZE_BYTES, SOURCE, TARGET, order, progress, record, remove)
+from fio_guest import Guest, felt, settle
+from movers import Ours, Qemu
+
+ALONE_S = 2 if QUICK else 5
+LOADS = {"fixed": (2000, 16), "closed": (0, 8)}         # IOPS, depth
+
+
+class QemuBlocking(Qemu):
+    def __init__(self, path):
+        super().__init__(path, "write-blocking")
+
+
+SIDES = [("ours", Ours), ("peer", QemuBlocking)]
+
+
+def idle_copy(mover):
+    try:
+        with mover(SOURCE) as disk:
+            return disk.move(TARGET).complete().synced_s
+    finally:
+        remove(TARGET)
+
+
+def copy_under_load(mover, rate, depth):
+    """The copy's seconds, and what the guest felt alone and meanwhile: (IOPS, p99 in ns)."""
+    try:
+        with mover(SOURCE) as disk, Guest(disk.uri, SIZE_BYTES, rate, depth) as guest:
+            time.sleep(1)
+            alone = settle(ALONE_S)
+            move = disk.move(TARGET)
+            guest.stop()
+            move.complete()
+            rows = guest.read()
+            return (move.synced_s, felt(rows, *alone),
+                    felt(rows, move.started_unix, move.synced_unix))
+    finally:
+        remove(TARGET)
+
+
+def measure(mover, rate, depth):
+    alone_s = idle_copy(mover)
+    loaded_s, alone, meanwhile = copy_under_load(mover, rate, depth)
+    # A guest that got nothing done at all has waited for the whole copy.
+    p99_ns = meanwhile[1] or loaded_s * 1e9
+    return {"iops": meanwhile[0] / alone[0], "p99": p99_ns / alone[1], "time": loaded_s / alone_s}
+
+
+def main(load):
+    values = {what: {side: [] for side, _ in SIDES} for what in ("iops", "p99", "time")}
+
+    for run in range(RUNS):
+        for side, mover in order(SIDES, run):
+            got = measure(mover, *LOADS[load])
+            for what, value in got.items():
+                values[what][side].append(value)
+            progress(f"guest-{load} {run + 1}/{RUNS}: {side} keeps {got['iops']:.0%} of its IOPS,"
+                     f" p99 x {got['p99']:.1f}, copy x {got['time']:.2f}")
+    peer_name = Qemu.name + " (write-blocking)"
+    record(f"guest-{load}/iops", "of idle", "higher", values["iops"], peer_name)
+    if load == "fixed":
+        record(f"guest-{load}/p99", "x idle", "lower", values["p99"], peer_name)
+    record(f"guest-{load}/time", "x idle copy", "lower", values["time"], peer_name)
+
+
+main(sys.argv[1])
