@@ -5,6 +5,7 @@
 # BENCH_SIZE   of the copied disk (4G; quick: 512M)   BENCH_RUNS       of each side (5; quick: 2)
 # BENCH_QUICK  1: a try in about two minutes          BENCH_STUN_RUNS  switch-overs (60; quick: 10)
 # BENCH_STORE  disk | throttled                       BENCH_THROTTLE_MB  of the latter (400)
+# BENCH_BASELINE  another build's bench_move, to be the peer: before and after in one run
 # BENCH_DIR    where the disks go                     BENCH_OUT        build/bench.json
 set -euo pipefail
 cd "$(dirname "$0")/../.."

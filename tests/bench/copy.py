@@ -8,9 +8,9 @@ the peer's twin.
 """
 
 from common import (RUNS, SIZE_BYTES, SOURCE, TARGET, fio, order, progress, record, remove)
-from movers import Ours, Qemu
+from movers import Ours, Peer
 
-SIDES = [("ours", Ours), ("peer", Qemu), ("twin", Qemu)]
+SIDES = [("ours", Ours), ("peer", Peer), ("twin", Peer)]
 
 
 def copy_once(mover):
@@ -38,7 +38,7 @@ def main():
         progress(f"copy {run + 1}/{RUNS}: " +
                  ", ".join(f"{side} {values[side][-1]:.2f} s" for side in values) +
                  f", fio read {limits[-1]:.2f} s")
-    record("copy/time", "s", "lower", values, Qemu.name, sorted(limits)[len(limits) // 2])
+    record("copy/time", "s", "lower", values, Peer.name, sorted(limits)[len(limits) // 2])
 
 
 main()

@@ -7,7 +7,7 @@ All three servers run all the time, idle but for the one that is asked.
 """
 
 from common import QUICK, RUNS, SIZE_BYTES, SOURCE, fio, order, progress, record
-from movers import Ours, Qemu
+from movers import Ours, Peer
 
 SECONDS = 1 if QUICK else 3
 
@@ -26,7 +26,7 @@ def measure(rw, block, depth, where):
 
 
 def main():
-    with Ours(SOURCE) as ours, Qemu(SOURCE) as peer, Qemu(SOURCE) as twin:
+    with Ours(SOURCE) as ours, Peer(SOURCE) as peer, Peer(SOURCE) as twin:
         sides = [("ours", ours), ("peer", peer), ("twin", twin)]
         for name, rw, block, depth in JOBS:
             values = {side: [] for side, _ in sides}
@@ -39,7 +39,7 @@ def main():
                 limits.append(measure(rw, block, depth, where))
             progress(f"{name}: " + ", ".join(
                 f"{side} {sorted(values[side])[RUNS // 2]:.0f}" for side in values))
-            record(name, "IOPS" if block == "4k" else "MiB/s", "higher", values, Qemu.name,
+            record(name, "IOPS" if block == "4k" else "MiB/s", "higher", values, Peer.name,
                    sorted(limits)[len(limits) // 2])
 
 

@@ -14,18 +14,18 @@ import time
 
 from common import (QUICK, RUNS, SIZE_BYTES, SOURCE, TARGET, order, progress, record, remove)
 from fio_guest import Guest, felt, settle
-from movers import Ours, Qemu
+from movers import Ours, Peer
 
 ALONE_S = 2 if QUICK else 5
 LOADS = {"fixed": (2000, 16), "closed": (0, 8)}         # IOPS, depth
 
 
-class QemuBlocking(Qemu):
+class PeerBlocking(Peer):
     def __init__(self, path):
         super().__init__(path, "write-blocking")
 
 
-SIDES = [("ours", Ours), ("peer", QemuBlocking)]
+SIDES = [("ours", Ours), ("peer", PeerBlocking)]
 
 
 def idle_copy(mover):
@@ -57,6 +57,8 @@ def measure(mover, rate, depth):
     loaded_s, alone, meanwhile = copy_under_load(mover, rate, depth)
     # A guest that got nothing done at all has waited for the whole copy.
     p99_ns = meanwhile[1] or loaded_s * 1e9
+    progress(f"  alone {alone[0]:.0f} IOPS, p99 {alone[1] / 1e6:.2f} ms; meanwhile "
+             f"{meanwhile[0]:.0f}, {p99_ns / 1e6:.2f} ms; copy {alone_s:.2f} s, {loaded_s:.2f} s")
     return {"iops": meanwhile[0] / alone[0], "p99": p99_ns / alone[1], "time": loaded_s / alone_s}
 
 
@@ -70,7 +72,7 @@ def main(load):
                 values[what][side].append(value)
             progress(f"guest-{load} {run + 1}/{RUNS}: {side} keeps {got['iops']:.0%} of its IOPS,"
                      f" p99 x {got['p99']:.1f}, copy x {got['time']:.2f}")
-    peer_name = Qemu.name + " (write-blocking)"
+    peer_name = Peer.name + " (write-blocking)"
     record(f"guest-{load}/iops", "of idle", "higher", values["iops"], peer_name)
     if load == "fixed":
         record(f"guest-{load}/p99", "x idle", "lower", values["p99"], peer_name)

@@ -89,11 +89,12 @@ class Server:
 
 class Ours(Server):
     name = "blkmirror"
+    program = os.path.join(PROGRAMS, "bench_move")
 
-    def __init__(self, path, spin_us=0):
+    def __init__(self, path):
         super().__init__()
         self.process = subprocess.Popen(
-            [os.path.join(PROGRAMS, "bench_move"), self.socket_path, path, str(spin_us)],
+            [self.program, self.socket_path, path],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.record = path + ".record"
         self.expect("ready")
@@ -245,3 +246,17 @@ class Qemu(Server):
     def after_switch(self):
         self.command("blockdev-del", **{"node-name": self.node})
         self.node = self.target_node
+
+
+class Baseline(Ours):
+    """Another build of ours in the peer's place: before and after in one run."""
+
+    name = "baseline"
+    program = os.environ.get("BENCH_BASELINE")
+
+    def __init__(self, path, copy_mode=None):
+        del copy_mode
+        super().__init__(path)
+
+
+Peer = Baseline if Baseline.program else Qemu

@@ -16,7 +16,7 @@ import subprocess
 import time
 
 from common import QUICK, SOURCE_DIR, TARGET_DIR, progress, record, remove
-from movers import PROGRAMS, Ours, Qemu
+from movers import PROGRAMS, Ours, Peer
 
 RUNS = int(os.environ.get("BENCH_STUN_RUNS") or (10 if QUICK else 60))
 DISK_BYTES = 64 << 20
@@ -92,7 +92,7 @@ def main():
     control_path = os.path.join(SOURCE_DIR, "stun-control.raw")
     make_disk(control_path)
     sides = {"ours": Side("ours", Ours),
-             "peer": Side("peer", lambda path: Qemu(path, "write-blocking"))}
+             "peer": Side("peer", lambda path: Peer(path, "write-blocking"))}
     try:
         with Writer(control_path, 1) as control:
             for run in range(RUNS):
@@ -108,7 +108,7 @@ def main():
                  f"{p95(side.before):.2f}; control p95 {p95(side.control):.2f}")
     record("stun/p95", "ms", "lower",
            {"ours": [p95(sides["ours"].stalls)], "peer": [p95(sides["peer"].stalls)]},
-           Qemu.name + " (write-blocking)", p95(sides["ours"].before), runs=RUNS)
+           Peer.name + " (write-blocking)", p95(sides["ours"].before), runs=RUNS)
 
 
 main()
