@@ -96,8 +96,19 @@ static void verify_job_end(struct verify_job *job)
 
 /* ---- judging ---- */
 
-/* True: the target's region is what it should be. */
-static bool verify_region_matches(struct verify_job *job, uint64_t at_bytes, uint64_t len_bytes)
+enum verdict {
+	VERDICT_EQUAL,
+	VERDICT_DIFFERENT,
+	VERDICT_NONE,           /* the hash has been given up (the store was full): read the source */
+};
+
+static enum verdict verdict_of(bool equal)
+{
+	return equal ? VERDICT_EQUAL : VERDICT_DIFFERENT;
+}
+
+static enum verdict verify_region_verdict(const struct verify_job *job, uint64_t at_bytes,
+					  uint64_t len_bytes)
 {
 	struct verifier *verifier = job->verifier;
 	uint64_t in_window = at_bytes - job->window.offset_bytes;
@@ -106,17 +117,17 @@ static bool verify_region_matches(struct verify_job *job, uint64_t at_bytes, uin
 
 	/* The source, where it was read, is the better witness. */
 	if (job->need_source)
-		return memcmp(target, job->source_bytes + in_window, len_bytes) == 0;
+		return verdict_of(memcmp(target, job->source_bytes + in_window, len_bytes) == 0);
 	switch (hash_store_get(verifier->hashes, at_bytes / mirror_region_bytes(verifier->mirror),
 			       &hash)) {
 	case HASH_ZERO:
-		return bytes_are_zero(target, len_bytes);
+		return verdict_of(bytes_are_zero(target, len_bytes));
 	case HASH_VALUE:
-		return hash_region(target, len_bytes) == hash;
+		return verdict_of(hash_region(target, len_bytes) == hash);
 	case HASH_UNKNOWN:
 		break;
 	}
-	CHECK_NEVER("a region without a hash is compared with the source");
+	return VERDICT_NONE;
 }
 
 static void verify_region(struct verify_job *job, uint64_t at_bytes, uint64_t len_bytes)
@@ -125,13 +136,18 @@ static void verify_region(struct verify_job *job, uint64_t at_bytes, uint64_t le
 
 	if (window_is_broken(verifier->mirror, &job->window, at_bytes))
 		return;                 /* waits again */
-	if (verify_region_matches(job, at_bytes, len_bytes)) {
+	switch (verify_region_verdict(job, at_bytes, len_bytes)) {
+	case VERDICT_EQUAL:
 		dirty_bitmap_clear(verifier->waiting, at_bytes, len_bytes);
 		verifier->stats.verified_bytes += len_bytes;
 		return;
+	case VERDICT_DIFFERENT:
+		verifier->stats.mismatches++;
+		verifier->hooks.mismatch(at_bytes, len_bytes, verifier->user);
+		return;
+	case VERDICT_NONE:
+		return;
 	}
-	verifier->stats.mismatches++;
-	verifier->hooks.mismatch(at_bytes, len_bytes, verifier->user);
 }
 
 static void verify_job_judge(struct verify_job *job)

@@ -111,6 +111,8 @@ void rig_free(struct rig *rig)
 	struct err err;
 
 	rig_let_all_go(rig);
+	if (rig->freed)
+		goto close_disks;
 	if (!rig_has_ended(rig) && mover_cancel(rig->mover, &err))
 		CHECK(mover_state(rig->mover) == MOVER_COMMIT ||
 		      mover_state(rig->mover) == MOVER_SWITCHED || rig->mover->leaving);
@@ -120,6 +122,7 @@ void rig_free(struct rig *rig)
 	if (!rig->mover->freed)
 		mover_free(rig->mover, rig_freed, rig);
 	CHECK(rig_run_until(rig, rig_is_freed, 1000 * NS_PER_S));
+close_disks:
 	while (loop_sim_step(rig->loop))
 		continue;
 	for (uint32_t i = 0; i < rig->disk_count; i++) {

@@ -224,6 +224,37 @@ static void test_free_after_a_waiter_gave_up(void **state)
 
 #define CASE(test) cmocka_unit_test_setup_teardown(test, rig_setup, rig_teardown)
 
+/* Background work takes half of the limit at most, and what it gives back counts again. */
+static void test_spare_buffers_leave_half(void **unused)
+{
+	struct loop *loop = loop_sim_new(1);
+	struct buf_pool *pool = buf_pool_new(loop, BUF_MAX_BYTES);
+	struct buf *half, *guest, *small;
+
+	(void)unused;
+	assert_null(buf_get_spare(pool, BUF_MAX_BYTES));
+	half = buf_get_spare(pool, BUF_MAX_BYTES / 2);
+	assert_non_null(half);
+	assert_null(buf_get_spare(pool, BUF_MIN_BYTES));
+	guest = buf_get(pool, BUF_MAX_BYTES / 2);
+	assert_non_null(guest);
+	buf_put(half);
+	small = buf_get_spare(pool, BUF_MIN_BYTES);
+	assert_non_null(small);
+	buf_put(guest);
+	/* The same memory, handed out again to a guest, is not counted as spare. */
+	half = buf_get_spare(pool, BUF_MAX_BYTES / 2);
+	assert_null(half);
+	buf_put(small);
+	small = buf_get(pool, BUF_MIN_BYTES);
+	half = buf_get_spare(pool, BUF_MAX_BYTES / 2);
+	assert_non_null(half);
+	buf_put(half);
+	buf_put(small);
+	buf_pool_free(pool);
+	loop_free(loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -235,6 +266,7 @@ int main(void)
 		CASE(test_waiters_in_order),
 		CASE(test_cancelled_waiter),
 		CASE(test_free_after_a_waiter_gave_up),
+		cmocka_unit_test(test_spare_buffers_leave_half),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

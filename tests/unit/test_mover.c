@@ -198,6 +198,29 @@ static void test_one_flipped_bit_fails_the_move(void **unused)
 	}
 }
 
+/*
+ * A full store of hashes gives up those of a whole chunk when one region of it is written: a
+ * read-back of its neighbours may be under way then, and has nothing to be judged by.
+ */
+static void test_hashes_may_go_while_they_are_needed(void **unused)
+{
+	(void)unused;
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct rig_options options = usual(1, 4 * MIB);
+		struct rig *rig;
+
+		options.seed = seed;
+		rig = rig_new(&options);
+		rig_start(rig);
+		assert_true(rig_run_to_state(rig, MOVER_VERIFY, 100 * NS_PER_S));
+		rig_run_for(rig, seed * MS / 10);
+		hash_store_forget(rig->mover->parts[0].hashes, 0, 4 * MIB / REGION);
+		assert_true(rig_run_to_state(rig, MOVER_DONE, 100 * NS_PER_S));
+		assert_true(rig_disks_are_equal(rig));
+		rig_free(rig);
+	}
+}
+
 /* A held move does not read back each write of a guest, but all of them when it is completed. */
 static void test_a_held_move_does_not_read_back_every_write(void **unused)
 {
@@ -643,6 +666,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_cap_does_not_skip_the_verification),
 		cmocka_unit_test(test_no_buffers_do_not_skip_the_verification),
 		cmocka_unit_test(test_one_flipped_bit_fails_the_move),
+		cmocka_unit_test(test_hashes_may_go_while_they_are_needed),
 		cmocka_unit_test(test_a_held_move_does_not_read_back_every_write),
 		cmocka_unit_test(test_an_unreadable_target_ends_the_comparison),
 		cmocka_unit_test(test_a_cancelled_move_accuses_nobody),
