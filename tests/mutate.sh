@@ -37,6 +37,11 @@ for mutation in "$@"; do
 	file=$(sed -n 's/^# file: //p' "$mutation")
 	by=$(sed -n 's/^# by: //p' "$mutation")
 	by=${by:-tests/sim/sim_mover 400}
+	if [[ $by$file == *$'\n'* ]]; then
+		echo "STALE  $rule $name: names more than one file or program"
+		missed=$((missed + 1))
+		continue
+	fi
 	cp -p "$file" "$work/original"
 	sed -E -f "$mutation" "$file" >"$work/$file"
 	if cmp -s "$file" "$work/$file"; then
