@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# mutate.sh [NAME...] - break each rule on purpose and see a suite notice.
+# mutate.sh [--quick | NAME...] - break each rule on purpose and see a suite notice.
+#
+# Without names all mutations; --quick: of each rule one, the first by name.
 #
 # A mutation is a file tests/mutations/NAME.mut:
 #     # rule: R1          which rule it breaks
@@ -15,6 +17,10 @@ trap 'rm -rf "$work"' EXIT
 cd "$top" || exit 1
 if [ $# -eq 0 ]; then
 	set -- tests/mutations/*.mut
+elif [ "$1" = --quick ]; then
+	mapfile -t first <<<"$(grep -m1 -H '^# rule: ' tests/mutations/*.mut | sort -t: -k3 -k1,1 |
+		awk -F': ' '!seen[$2]++ { sub(/:.*/, ""); print }')"
+	set -- "${first[@]}"
 else
 	set -- "${@/#/tests/mutations/}"
 	set -- "${@/%/.mut}"
@@ -31,6 +37,11 @@ for mutation in "$@"; do
 	file=$(sed -n 's/^# file: //p' "$mutation")
 	by=$(sed -n 's/^# by: //p' "$mutation")
 	by=${by:-tests/sim/sim_mover 400}
+	if [[ $by$file == *$'\n'* ]]; then
+		echo "STALE  $rule $name: names more than one file or program"
+		missed=$((missed + 1))
+		continue
+	fi
 	cp -p "$file" "$work/original"
 	sed -E -f "$mutation" "$file" >"$work/$file"
 	if cmp -s "$file" "$work/$file"; then
