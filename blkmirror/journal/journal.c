@@ -35,6 +35,8 @@ uint32_t journal_extents_max(const struct journal_identity *identity)
 {
 	uint64_t extents = div_round_up(identity->size_bytes, identity_extent_bytes(identity));
 
+	if (identity->log_extents)
+		return identity->log_extents;
 	return (uint32_t)MAX(MIN(extents / 20, (uint64_t)JOURNAL_EXTENTS_MAX), UINT64_C(1));
 }
 

@@ -42,6 +42,7 @@ struct journal_identity {
 	uint64_t size_bytes;
 	uint32_t region_bytes;
 	uint32_t extent_bytes;          /* 0: JOURNAL_EXTENT_BYTES; at least region_bytes, power of two */
+	uint32_t log_extents;           /* 0: by size, see journal_extents_max() */
 	uint8_t disk_uuid[16];
 	uint64_t generation;
 	char journal_id[JOURNAL_ID_BYTES];

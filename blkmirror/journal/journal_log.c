@@ -99,7 +99,7 @@ void journal_log_build(struct journal *journal, uint64_t sequence, uint64_t slot
 	memset(block, 0, JOURNAL_BLOCK_BYTES);
 	list_for_each(node, &journal->lru) {
 		const struct extent *extent = list_entry(node, struct extent, lru_node);
-		uint32_t sector = at / JOURNAL_LOG_EXTENTS;
+		uint32_t sector = at % JOURNAL_LOG_SLOT_SECTORS;
 		struct journal_log *log = (struct journal_log *)sectors[sector].payload;
 
 		log->extents[count[sector]++] = to_le32(extent->index);

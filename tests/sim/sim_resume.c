@@ -256,7 +256,7 @@ static void world_first_disk(struct world *world, struct world_disk *disk)
 	target.name = "target";
 	disk->identity = (struct journal_identity){
 		.size_bytes = source.size_bytes, .region_bytes = REGION, .extent_bytes = EXTENT,
-		.generation = 1, .journal_id = "t1",
+		.log_extents = 1 + (uint32_t)dice(world, 10), .generation = 1, .journal_id = "t1",
 	};
 	log.size_bytes = journal_device_bytes(&disk->identity);
 	log.has_extents = false;
@@ -402,12 +402,16 @@ static void run_seed(uint64_t seed)
 	for (uint32_t i = 0; i < world->disk_count; i++)
 		world_first_disk(world, &world->disks[i]);
 	for (uint64_t life = 0; world; life++) {
-		uint64_t crash_at = life < crashes ? 50 + dice(world, 8000) : UINT64_MAX;
+		uint64_t crash_at = UINT64_MAX;
 
 		current_world = world;
 		world->calm = life == crashes;
 		world_open_journals(world);
 		world_run_mover(world);
+		/* Often soon after the start: what a resume itself has not made durable is lost. */
+		if (life < crashes)
+			crash_at = loop_sim_step_count(world->loop) +
+				   (dice(world, 2) ? dice(world, 8000) : dice(world, 100));
 		while (!world_has_ended(world) && loop_sim_step_count(world->loop) < crash_at)
 			world_step(world);
 		if (world_has_ended(world)) {
