@@ -118,7 +118,7 @@ static void check_journal(const struct world_disk *disk)
 		if (regions_differ(disk, at, len) && !journal_is_dirty(disk->journal, at)) {
 			fprintf(stderr, "region %" PRIu64 " differs and is clean in the journal\n",
 				at / REGION);
-			CHECK(!"differs and is clean");
+			CHECK_NEVER("differs and is clean");
 		}
 	}
 }
