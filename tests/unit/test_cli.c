@@ -140,6 +140,30 @@ static void test_progress_fits_every_width(void **unused)
 	json_decref(task);
 }
 
+/* Once it has ended nobody wants the speed of the last second. */
+static void test_progress_ended(void **unused)
+{
+	json_t *task = json_loads(
+		"{\"id\":\"t12\",\"state\":\"completed\",\"started\":\"2026-02-28T23:59:58.500Z\","
+		"\"finished\":\"2026-03-01T00:00:08.500Z\",\"progress\":{\"total_bytes\":1,"
+		"\"done_bytes\":1,\"rate_bytes_per_s\":7},"
+		"\"disks\":[{\"copied_bytes\":1048576000}]}",
+		0, NULL);
+	struct progress_text text;
+	char line[PROGRESS_LINE_BYTES];
+
+	(void)unused;
+	assert_non_null(task);
+	progress_render(task, 100, &text);
+	progress_plain(task, line);
+	assert_non_null(strstr(text.lines[0], "in 10.0 s, 100.00 MiB/s"));
+	assert_non_null(strstr(line, "in 10.0 s, 100.00 MiB/s"));
+	json_object_set_new(task, "finished", json_string("2026-03-01T00:00:08.500"));
+	progress_plain(task, line);
+	assert_non_null(strstr(line, "7 B/s"));
+	json_decref(task);
+}
+
 static void test_progress_odd_tasks(void **unused)
 {
 	static const char *const odd[] = {
@@ -199,6 +223,7 @@ int main(void)
 		cmocka_unit_test(test_args),
 		cmocka_unit_test(test_arg_values),
 		cmocka_unit_test(test_progress_fits_every_width),
+		cmocka_unit_test(test_progress_ended),
 		cmocka_unit_test(test_progress_odd_tasks),
 		cmocka_unit_test(test_exit_codes),
 	};

@@ -13,6 +13,7 @@
 
 #define PLAIN_INTERVAL_MS 10000
 #define BAR_MAX_COLUMNS 40
+#define SPEED_BYTES (2 * FORMAT_BYTES + 8)
 
 static uint64_t number(const json_t *object, const char *key)
 {
@@ -49,6 +50,33 @@ static unsigned percent_done(const json_t *task)
 	return (unsigned)((double)MIN(done, total) / (double)total * 100);
 }
 
+/* How long it ran; 0: it runs still, or never did. */
+static uint64_t duration_ms(const json_t *task)
+{
+	int64_t started, finished;
+
+	if (!wall_parse(text(task, "started"), &started) ||
+	    !wall_parse(text(task, "finished"), &finished))
+		return 0;
+	return finished > started ? (uint64_t)(finished - started) : 0;
+}
+
+/* The speed: now, while it runs; of what was copied over all its time, once it has ended. */
+static void format_speed(const json_t *task, char out[SPEED_BYTES])
+{
+	const json_t *progress = json_object_get(task, "progress");
+	uint64_t took_ms = duration_ms(task);
+	char rate[FORMAT_BYTES], time[FORMAT_BYTES];
+
+	if (took_ms)
+		snprintf(out, SPEED_BYTES, "in %s, %s",
+			 format_duration(time, took_ms * NS_PER_MS),
+			 format_rate(rate, disks_sum(task, "copied_bytes") * 1000 / took_ms));
+	else
+		snprintf(out, SPEED_BYTES, "%s",
+			 format_rate(rate, number(progress, "rate_bytes_per_s")));
+}
+
 static void draw_bar(char *out, int columns, unsigned percent)
 {
 	int filled = (int)((unsigned)columns * percent / 100);
@@ -72,18 +100,18 @@ static void cut(char *line, int width)
 static void line_head(const json_t *task, int width, char *out)
 {
 	const json_t *progress = json_object_get(task, "progress");
-	char done[FORMAT_BYTES], total[FORMAT_BYTES], rate[FORMAT_BYTES], eta[FORMAT_BYTES];
-	char bar[BAR_MAX_COLUMNS + 3] = "", left[96], right[192];
+	char done[FORMAT_BYTES], total[FORMAT_BYTES], speed[SPEED_BYTES], eta[FORMAT_BYTES];
+	char bar[BAR_MAX_COLUMNS + 3] = "", left[96], right[224];
 	int room;
 
+	format_speed(task, speed);
 	snprintf(left, sizeof(left), "%s %-10s", text(task, "id"),
 		 strcmp(text(task, "state"), "running") == 0 && text(task, "phase")[0]
 			 ? text(task, "phase")
 			 : text(task, "state"));
 	snprintf(right, sizeof(right), "%3u%%  %s of %s  %s", percent_done(task),
 		 format_bytes(done, number(progress, "done_bytes")),
-		 format_bytes(total, number(progress, "total_bytes")),
-		 format_rate(rate, number(progress, "rate_bytes_per_s")));
+		 format_bytes(total, number(progress, "total_bytes")), speed);
 	if (number(progress, "eta_s"))
 		snprintf(right + strlen(right), sizeof(right) - strlen(right), "  ETA %s",
 			 format_duration(eta, number(progress, "eta_s") * NS_PER_S));
@@ -158,14 +186,14 @@ void progress_plain(const json_t *task, char out[PROGRESS_LINE_BYTES])
 {
 	const json_t *progress = json_object_get(task, "progress");
 	const char *waiting_for = text(task, "waiting_for");
-	char done[FORMAT_BYTES], total[FORMAT_BYTES], rate[FORMAT_BYTES];
+	char done[FORMAT_BYTES], total[FORMAT_BYTES], speed[SPEED_BYTES];
 
+	format_speed(task, speed);
 	snprintf(out, PROGRESS_LINE_BYTES, "%s %s %s %s%s%s %u%% %s of %s %s", text(task, "id"),
 		 text(task, "type"), text(task, "state"), text(task, "phase"),
 		 waiting_for[0] ? " waiting for " : "", waiting_for, percent_done(task),
 		 format_bytes(done, number(progress, "done_bytes")),
-		 format_bytes(total, number(progress, "total_bytes")),
-		 format_rate(rate, number(progress, "rate_bytes_per_s")));
+		 format_bytes(total, number(progress, "total_bytes")), speed);
 }
 
 /* ---- drawing ---- */

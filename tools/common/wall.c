@@ -22,3 +22,18 @@ void wall_format(int64_t wall_ms, char out[WALL_TEXT_BYTES])
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(out, WALL_TEXT_BYTES, "%.20s.%03dZ", stamp, (int)(wall_ms % 1000));
 }
+
+bool wall_parse(const char *text, int64_t *wall_ms)
+{
+	struct tm tm = { 0 };
+	int millis, used = 0;
+
+	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+		   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &millis, &used) != 7 ||
+	    used == 0 || text[used])
+		return false;
+	tm.tm_year -= 1900;
+	tm.tm_mon -= 1;
+	*wall_ms = (int64_t)timegm(&tm) * 1000 + millis;
+	return true;
+}

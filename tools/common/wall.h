@@ -6,6 +6,7 @@
 #ifndef BM_WALL_H
 #define BM_WALL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define WALL_TEXT_BYTES 32
@@ -15,5 +16,8 @@ int64_t wall_now_ms(void);
 
 /* "2026-11-22T10:00:00.123Z" */
 void wall_format(int64_t wall_ms, char out[WALL_TEXT_BYTES]);
+
+/* What wall_format() wrote.  False, and *wall_ms as it was: not such a text. */
+bool wall_parse(const char *text, int64_t *wall_ms);
 
 #endif
