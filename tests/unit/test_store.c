@@ -173,11 +173,11 @@ static void test_state_dir(void **unused)
 
 	(void)unused;
 	assert_non_null(mkdtemp(dir));
-	assert_int_equal(state_dir_open(dir, &lock_fd, first, &err), 0);
-	assert_true(state_dir_open(dir, &other_fd, second, &err) < 0);   /* one daemon */
+	assert_int_equal(state_dir_open(dir, 0, &lock_fd, first, &err), 0);
+	assert_true(state_dir_open(dir, 0, &other_fd, second, &err) < 0);   /* one daemon */
 	assert_int_equal(err.id, ERR_STATE_DIR);
 	close(lock_fd);
-	assert_int_equal(state_dir_open(dir, &lock_fd, second, &err), 0);
+	assert_int_equal(state_dir_open(dir, 0, &lock_fd, second, &err), 0);
 	assert_memory_equal(first, second, 16);                         /* the same host */
 	close(lock_fd);
 	snprintf(path, sizeof(path), "%s/host-uuid", dir);
@@ -185,7 +185,7 @@ static void test_state_dir(void **unused)
 	assert_non_null(file);
 	assert_true(fputs("nonsense\n", file) >= 0);
 	fclose(file);
-	assert_true(state_dir_open(dir, &lock_fd, third, &err) < 0);     /* never a new identity */
+	assert_true(state_dir_open(dir, 0, &lock_fd, third, &err) < 0);     /* never a new identity */
 	assert_int_equal(err.id, ERR_STATE_DIR);
 	snprintf(path, sizeof(path), "rm -rf %s", dir);
 	assert_int_equal(system(path), 0);
