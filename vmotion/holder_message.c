@@ -2,7 +2,7 @@
 #include "vmotion/holder_message.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -64,12 +64,23 @@ int holder_message_judge(const void *bytes, size_t length, struct holder_message
 	return 0;
 }
 
+/* 0: try again. */
+static int wait_for(int socket, short events)
+{
+	struct pollfd poll_fd = { .fd = socket, .events = events };
+	int ready = poll(&poll_fd, 1, HOLDER_LIMIT_MS);
+
+	if (ready > 0 || (ready < 0 && errno == EINTR))
+		return 0;
+	return ready ? -errno : -ETIMEDOUT;
+}
+
 int holder_message_send(int socket, const struct holder_message *message, int fd)
 {
 	struct iovec iov = { (void *)message, sizeof(*message) };
 	union fd_control control = { 0 };
 	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t sent;
+	int rc = 0;
 
 	if (fd >= 0) {
 		header.msg_control = control.bytes;
@@ -79,12 +90,10 @@ int holder_message_send(int socket, const struct holder_message *message, int fd
 		control.header.cmsg_len = CMSG_LEN(sizeof(fd));
 		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
 	}
-	do
-		sent = sendmsg(socket, &header, MSG_NOSIGNAL);
-	while (sent < 0 && errno == EINTR);
-	if (sent < 0)
-		return -errno;
-	return 0;       /* a packet goes whole or not at all */
+	/* A packet goes whole or not at all. */
+	while (!rc && sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		rc = errno == EAGAIN || errno == EINTR ? wait_for(socket, POLLOUT) : -errno;
+	return rc;
 }
 
 /* There is room for one descriptor: of more, the kernel gives us the first and says MSG_CTRUNC. */
@@ -106,14 +115,13 @@ int holder_message_recv(int socket, struct holder_message *out, int *fd_out)
 	union fd_control control;
 	struct msghdr header = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
 				 .msg_controllen = sizeof(control.bytes) };
-	ssize_t got;
-	int fd, rc;
+	ssize_t got = -1;
+	int fd, rc = 0;
 
-	do
-		got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return errno == ECONNRESET ? -EPIPE : -errno;
+	while (!rc && (got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT)) < 0)
+		rc = errno == EAGAIN || errno == EINTR ? wait_for(socket, POLLIN) : -errno;
+	if (rc)
+		return rc == -ECONNRESET ? -EPIPE : rc;
 	fd = received_fd(&header);
 	if (got == 0 && fd < 0)
 		return -EPIPE;

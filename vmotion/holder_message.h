@@ -62,10 +62,13 @@ bool holder_name_is_valid(const char *name, size_t bytes);
  */
 MUST_CHECK int holder_message_judge(const void *bytes, size_t length, struct holder_message *out);
 
+/* It answers from memory: an end that takes longer to answer or to read is stopped or gone. */
+#define HOLDER_LIMIT_MS 5000
+
 /*
- * One packet and at most one descriptor (-1: none).  0, or -errno: -EPIPE at the other end's
- * end, -EAGAIN when the socket's time limit has passed, as judge says.  recv gives *fd; more
- * descriptors than one are -EBADMSG, and closed.
+ * One packet and at most one descriptor (-1: none); blocks for HOLDER_LIMIT_MS at most, whether
+ * the socket does or not.  0, or -errno: -EPIPE at the other end's end, -ETIMEDOUT, as judge
+ * says.  recv gives *fd; more descriptors than one are -EBADMSG, and closed.
  */
 MUST_CHECK int holder_message_send(int socket, const struct holder_message *message, int fd);
 MUST_CHECK int holder_message_recv(int socket, struct holder_message *out, int *fd);

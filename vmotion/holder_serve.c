@@ -3,7 +3,7 @@
  * holder_serve.c - see holder_serve.h.
  *
  * One thread, one poll().  It blocks nowhere else but in sending to a daemon that does not
- * read, and there for SEND_LIMIT_S at most; then that connection is cut off.
+ * read, and there for HOLDER_LIMIT_MS at most; then that connection is cut off.
  */
 #include "vmotion/holder_serve.h"
 
@@ -24,7 +24,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SEND_LIMIT_S 5
 /* For the daemon that has just started us to say so; not if it died over that. */
 #define EMPTY_LINGER_MS 10000
 
@@ -205,13 +204,11 @@ static bool is_same_user(int fd)
 
 static void accept_one(struct holding *holding)
 {
-	struct timeval limit = { .tv_sec = SEND_LIMIT_S };
 	int fd = accept4(HOLDER_LISTEN_FD, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return; /* it is gone again, or comes again when descriptors are free */
-	if (holding->connections == HOLDER_CONNECTIONS_MAX || !is_same_user(fd) ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit))) {
+	if (holding->connections == HOLDER_CONNECTIONS_MAX || !is_same_user(fd)) {
 		close(fd);
 		return;
 	}

@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,9 +21,6 @@
 #include "blkmirror/base/log.h"
 #include "vmotion/holder_serve.h"
 #include "vmotion/socket_holder_private.h"
-
-/* It answers from memory: one that takes longer is stopped or gone. */
-#define ANSWER_LIMIT_S 5
 
 static int cannot(struct err *err, int rc, const char *what)
 {
@@ -66,16 +62,13 @@ static int judge_peer(int fd)
 static int dial(int directory_fd, int *out, struct err *err)
 {
 	struct sockaddr_un address = holder_address(directory_fd);
-	struct timeval limit = { .tv_sec = ANSWER_LIMIT_S };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	/* Not blocking: one that is stopped has a backlog that fills. */
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int rc;
 
 	if (fd < 0)
 		return cannot(err, -errno, "cannot make a socket");
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)))
-		rc = -errno;
-	else if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		rc = -errno;
 	else
 		rc = judge_peer(fd);
