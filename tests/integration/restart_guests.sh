@@ -8,7 +8,8 @@
 #
 # Knobs: RESTART_KILLS (5), RESTART_JUDGE=1 fails when the guest's longest stall is more than
 # 0.3 s longer than the longest outage (printed always: a busy machine has stalls of its own),
-# RESTART_SIGNAL (KILL): TERM stops in order instead.
+# RESTART_SIGNAL (KILL): TERM stops in order instead; RESTART_HOLDER (auto): none shows what it
+# would be like.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 for program in qemu-system-x86_64 nbdcopy; do
@@ -44,7 +45,8 @@ now_ms()
 # Not waited for: that is the guest's part.
 launch()
 {
-	"$bin/blkmirrord" --state-dir "$dir/state" --run-dir "$dir/run" >>"$dir/log" 2>&1 &
+	"$bin/blkmirrord" --state-dir "$dir/state" --run-dir "$dir/run" \
+		--socket-holder "${RESTART_HOLDER:-auto}" >>"$dir/log" 2>&1 &
 	daemon_pid=$!
 }
 
@@ -57,7 +59,7 @@ wait_served()
 		{ echo "d1 was not served a ${1}th time"; tail -n 20 "$dir/log"; exit 1; }
 }
 
-start_daemon
+start_daemon --socket-holder "${RESTART_HOLDER:-auto}"
 mkdir "$dir/a"
 "$bin/blkmirror" datastore add a "dir://$dir/a" >/dev/null
 "$bin/blkmirror" disk create a:vm.img --size 256MiB >/dev/null
