@@ -387,6 +387,31 @@ static void test_stop_while_waiting(void **state)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 }
 
+static bool b_is_served_a_failed(struct life *life)
+{
+	return inventory_attachment(life->inventory, "b")->disk &&
+	       inventory_attachment(life->inventory, "a")->error.id == ERR_EXPORT_SOCKET;
+}
+
+/* Somebody serves the socket meanwhile: that fails, and is tried again. */
+static void test_socket_is_served_by_another(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct life life;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/disks/a.sock", dir);
+	assert_int_equal(unlink(address.sun_path), 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	life_begin(&life, false);
+	life_until(&life, b_is_served_a_failed);
+	close(fd);
+	life_until(&life, both_are_served);
+	life_end(&life);
+}
+
 static bool a_is_served_alone(struct life *life)
 {
 	assert_null(inventory_attachment(life->inventory, "b")->disk);
@@ -444,6 +469,7 @@ int main(int argc, char **argv)
 		TEST(test_backlog_is_answered),
 		TEST(test_lock_is_waited_for),
 		TEST(test_stop_while_waiting),
+		TEST(test_socket_is_served_by_another),
 		TEST(test_disk_in_move_waits),
 		TEST(test_forgotten_socket_is_closed),
 	};

@@ -81,10 +81,22 @@ static void attachment_wait_lock(struct attachment *attachment, const struct err
 		if (attachment->lock_waited)
 			err_clear(&attachment->error);  /* now it is news */
 		attachment_failed(attachment, err);
-		attachment->pause_ns = LATE_PAUSE_NS;
 		waited_enough(attachment);
+		attachment->pause_ns = LATE_PAUSE_NS;
 	}
 	timer_start(&attachment->again, attachment->pause_ns);
+}
+
+/* Its datastore may come back; a socket that another program serves may become free. */
+static void attachment_give_up(struct attachment *attachment, const struct err *err)
+{
+	bool again = err->id == ERR_EXPORT_SOCKET && !attachment->inventory->stopping;
+
+	attachment_failed(attachment, err);
+	waited_enough(attachment);
+	attachment->pause_ns = again ? LATE_PAUSE_NS : 0;
+	if (again)
+		timer_start(&attachment->again, LATE_PAUSE_NS);
 }
 
 static void say_served(const struct attachment *attachment)
@@ -118,13 +130,10 @@ static void attachment_attached(struct disk *disk, const struct err *err, void *
 	} else {
 		ds_entry_put(attachment->entry);
 		attachment->entry = NULL;
-		if (err->id == ERR_DISK_IN_USE && !inventory->stopping) {
+		if (err->id == ERR_DISK_IN_USE && !inventory->stopping)
 			attachment_wait_lock(attachment, err);
-		} else {
-			attachment_failed(attachment, err);
-			attachment->pause_ns = 0;
-			waited_enough(attachment);
-		}
+		else
+			attachment_give_up(attachment, err);
 	}
 	inventory_check_restored(inventory);
 }
