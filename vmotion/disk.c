@@ -96,6 +96,8 @@ int disk_service_new(struct loop *main_loop, const struct disk_service_options *
 	list_init(&service->disks);
 	list_init(&service->relocations);
 	disk_sampler_init(service);
+	service->holder = options->holder;
+	disk_holder_init(service);
 	service->socket_worker = worker_new(main_loop, "sockets");
 	service->record_worker = worker_new(main_loop, "records");
 	if (!service->socket_worker || !service->record_worker) {
@@ -105,6 +107,7 @@ int disk_service_new(struct loop *main_loop, const struct disk_service_options *
 	rc = start_threads(service, options, err);
 	if (rc)
 		goto free_workers;
+	disk_holder_look(service);
 	*out = service;
 	return 0;
 
@@ -123,10 +126,16 @@ void disk_service_free(struct disk_service *service)
 	CHECK(list_is_empty(&service->disks));
 	CHECK(list_is_empty(&service->relocations));
 	timer_stop(&service->sampler);
+	disk_holder_end(service);
 	stop_threads(service);
 	worker_free(service->record_worker);
 	worker_free(service->socket_worker);
 	free(service);
+}
+
+bool disk_service_is_busy(const struct disk_service *service)
+{
+	return worker_pending(service->socket_worker) > 0;
 }
 
 /* ---- the table ---- */

@@ -29,17 +29,21 @@ bool disk_export_parse(const char *text, enum disk_export *out);
 
 struct disk_service;
 struct disk;
+struct socket_holder;
 
 struct disk_service_options {
 	const char *run_dir;            /* sockets go to RUN-DIR/disks/ID.sock */
 	uint32_t io_threads;            /* 0: one per two CPUs, at least 1 */
 	uint64_t buffer_bytes;          /* per I/O thread; 0: 64 MiB */
+	struct socket_holder *holder;   /* of the exports' sockets (socket_holder.h); NULL: none */
 };
 
 MUST_CHECK int disk_service_new(struct loop *main_loop, const struct disk_service_options *options,
 				struct disk_service **out, struct err *err);
-/* Every disk must be detached.  Stops and joins the I/O threads. */
+/* Every disk must be detached, and it must be idle.  Stops and joins the I/O threads. */
 void disk_service_free(struct disk_service *service);
+/* Sockets are still being made, removed or handed over. */
+bool disk_service_is_busy(const struct disk_service *service);
 
 struct disk_attach_spec {
 	struct datastore *datastore;
@@ -76,6 +80,19 @@ void disk_attach(struct disk_service *service, const struct disk_attach_spec *sp
  */
 void disk_detach(struct disk *disk, bool force,
 		 void (*detached)(const struct err *err, void *user), void *user);
+
+/*
+ * The daemon ends, the disk's guest does not: as a forced detach, but the export's socket stays
+ * where it is, if somebody holds it, and clients that come meanwhile wait for the next daemon.
+ */
+void disk_leave(struct disk *disk, void (*left)(const struct err *err, void *user), void *user);
+
+/* ---- sockets that are held for disks which are not attached (socket_holder.h) ---- */
+
+/* A disk that is not to be attached again: remove its socket, if one is held. */
+void disk_socket_drop(struct disk_service *service, const char *id, const char *path);
+/* Let go of all but those of these ids and of attached disks.  Takes ids (malloc'd). */
+void disk_sockets_sweep(struct disk_service *service, char (*ids)[DISK_ID_BYTES], size_t count);
 
 /* ---- lookup: disks that are being attached are not found yet ---- */
 

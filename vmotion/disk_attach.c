@@ -79,7 +79,11 @@ static void disk_unlisten_run(struct job *job)
 
 	if (disk->sock.fd >= 0)
 		close(disk->sock.fd);
+	if (disk->op.leave && disk->is_held)
+		return;
 	disk_socket_unlink(&disk->sock);
+	if (disk->service->holder)
+		socket_holder_forget(disk->service->holder, disk->id, NULL);
 }
 
 static void disk_unlistened(struct job *job)
@@ -175,18 +179,28 @@ static void disk_go_serve(struct disk *disk)
 		     disk_served);
 }
 
-/* A3 */
+/*
+ * A3.  One that was held over our own death may have clients in its backlog already: it is taken
+ * as it is (R-J7).
+ */
 static void disk_listen_run(struct job *job)
 {
 	struct disk *disk = disk_of_job(job);
+	struct socket_holder *holder = disk->service->holder;
 
+	disk->is_held = holder && socket_holder_take(holder, disk->id, disk->sock.path, &disk->sock);
+	if (disk->is_held)
+		return;
 	disk->op.rc = disk_socket_listen(disk->sock.path, &disk->sock, &disk->op.err);
+	if (!disk->op.rc && holder)
+		disk->is_held = socket_holder_keep(holder, disk->id, &disk->sock);
 }
 
 static void disk_listening(struct job *job)
 {
 	struct disk *disk = disk_of_job(job);
 
+	disk_holder_look(disk->service);
 	if (disk->op.rc) {
 		disk_close(disk);
 		return;
@@ -489,8 +503,7 @@ static void detach_refuse(struct disk_service *service, const struct err *err,
 }
 
 /* D1 */
-void disk_detach(struct disk *disk, bool force, void (*detached)(const struct err *err, void *user),
-		 void *user)
+static void detach_begin(struct disk *disk, const struct disk_op *op)
 {
 	struct disk_service *service = disk->service;
 	struct err err;
@@ -504,11 +517,26 @@ void disk_detach(struct disk *disk, bool force, void (*detached)(const struct er
 		rc = err_set(&err, ERR_DISK_MOVING, -EBUSY, "the disk '%s' is being moved",
 			     disk->id);
 	if (rc) {
-		detach_refuse(service, &err, detached, user);
+		detach_refuse(service, &err, op->detached, op->user);
 		return;
 	}
 	disk->state = DISK_DETACHING;
-	disk->op = (struct disk_op){ .force = force, .detached = detached, .user = user };
+	disk->op = *op;
 	io_call_send(&disk->op.call, disk->thread->loop, service->main_loop, disk_unserve_run,
 		     disk_unserve_done);
+}
+
+void disk_detach(struct disk *disk, bool force, void (*detached)(const struct err *err, void *user),
+		 void *user)
+{
+	struct disk_op op = { .force = force, .detached = detached, .user = user };
+
+	detach_begin(disk, &op);
+}
+
+void disk_leave(struct disk *disk, void (*left)(const struct err *err, void *user), void *user)
+{
+	struct disk_op op = { .force = true, .leave = true, .detached = left, .user = user };
+
+	detach_begin(disk, &op);
 }

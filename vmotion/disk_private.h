@@ -7,6 +7,7 @@
 #include "vmotion/disk.h"
 #include "vmotion/disk_io.h"
 #include "vmotion/disk_socket.h"
+#include "vmotion/socket_holder.h"
 
 /* How long an ended mover may wait for late requests before the task ends without it. */
 #define RELOCATE_PATIENCE_NS (30 * NS_PER_S)
@@ -24,6 +25,17 @@ struct guest_ring {
 	uint32_t count, next;
 };
 
+/* disk_holder.c: is the holder still there? */
+struct disk_holder {
+	struct watch watch;             /* of socket_holder_event_fd() */
+	struct timer again_later;
+	struct job again;
+	struct err err;
+	int rc;
+	bool is_asked;                  /* `again` is under way */
+	uint64_t made_ns;               /* when it was last made anew */
+};
+
 struct disk_service {
 	struct loop *main_loop;
 	char run_dir[DISK_SOCKET_BYTES];
@@ -32,6 +44,8 @@ struct disk_service {
 	struct list disks;
 	uint64_t last_number;           /* of ids made up: "d1", "d2" ... */
 	struct worker *socket_worker;   /* a socket path may lie on a store that hangs */
+	struct socket_holder *holder;   /* the socket worker's; or NULL */
+	struct disk_holder holding;
 	struct worker *record_worker;   /* the state directory's; relocate*.c */
 	struct timer sampler;
 	struct list relocations;        /* running ones; relocate*.c */
@@ -51,6 +65,7 @@ struct disk_op {
 	struct task refusal;
 	unsigned open_flags;
 	bool force;
+	bool leave;                     /* the socket stays with its holder */
 	int rc;
 	struct err err;
 	struct blk_req flush;           /* the last one before the device is closed */
@@ -71,6 +86,7 @@ struct disk {
 	bool read_only;
 	bool moving;
 	bool has_socket;
+	bool is_held;                   /* the socket worker's: its holder has the socket */
 	struct disk_socket sock;
 	struct io_thread *thread;
 	struct ds_disk *opened;
@@ -93,6 +109,12 @@ const char *disk_path(const struct disk *disk);
 void disk_link(struct disk *disk, struct io_thread *thread);
 void disk_unlink(struct disk *disk);
 struct disk *disk_by_id(struct disk_service *service, const char *id);
+/* disk_holder.c */
+void disk_holder_init(struct disk_service *service);
+void disk_holder_end(struct disk_service *service);
+/* The socket worker has used the holder: there may be one now. */
+void disk_holder_look(struct disk_service *service);
+
 /* disk_guest.c: start sampling when there is something to sample. */
 void disk_sampler_init(struct disk_service *service);
 void disk_sampler_kick(struct disk_service *service);

@@ -93,6 +93,7 @@
 	ERR_ROW(ERR_EXPORT_SOCKET,       1500, 409, "Choose another socket path in a directory the daemon may write.") \
 	ERR_ROW(ERR_EXPORT_KIND,         1501, 400, "Use --export nbd or --export vhost-user.") \
 	ERR_ROW(ERR_EXPORT_BUSY,         1502, 409, "Disconnect the client (stop the VM) first.") \
+	ERR_ROW(ERR_SOCKET_HOLDER,       1503, 500, "Guests go on; end 'blkmirrord --hold-sockets' with 'blkmirrord --release', or set socket_holder, before the next restart.") \
 	ERR_ROW(ERR_JOURNAL_DAMAGED,     1600, 500, "Keep both copies; decide with 'blkmirror recover ID --keep source|target'.") \
 	ERR_ROW(ERR_JOURNAL_IO,          1601, 500, "Check the disk under the state directory.") \
 	ERR_ROW(ERR_RECOVER_UNKNOWN,     1602, 404, "'blkmirror recover list' shows what waits for a word.") \

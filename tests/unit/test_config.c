@@ -45,6 +45,11 @@ static void test_values(void **unused)
 		{ "daemon", "nope", "1", false },           { "limits", "host_budget", "8", true },
 		{ "limits", "host_budget", "3", false },    { "limits", "tasks_kept", "100", true },
 		{ "limits", "tasks_kept", "99", false },    { "what", "state_dir", "/x", false },
+		{ "daemon", "socket_holder", "none", true },
+		{ "daemon", "socket_holder", "init", false },
+		{ "daemon", "socket_linger", "60", true },
+		{ "daemon", "socket_linger", "0", false },
+		{ "daemon", "socket_linger", "86401", false },
 		{ "daemon", "allowed_roots", "/a:/b", true }, { "daemon", "allowed_roots", "a", false },
 	};
 

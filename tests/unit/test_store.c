@@ -6,6 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,11 +176,11 @@ static void test_state_dir(void **unused)
 
 	(void)unused;
 	assert_non_null(mkdtemp(dir));
-	assert_int_equal(state_dir_open(dir, &lock_fd, first, &err), 0);
-	assert_true(state_dir_open(dir, &other_fd, second, &err) < 0);   /* one daemon */
+	assert_int_equal(state_dir_open(dir, 0, &lock_fd, first, &err), 0);
+	assert_true(state_dir_open(dir, 0, &other_fd, second, &err) < 0);   /* one daemon */
 	assert_int_equal(err.id, ERR_STATE_DIR);
 	close(lock_fd);
-	assert_int_equal(state_dir_open(dir, &lock_fd, second, &err), 0);
+	assert_int_equal(state_dir_open(dir, 0, &lock_fd, second, &err), 0);
 	assert_memory_equal(first, second, 16);                         /* the same host */
 	close(lock_fd);
 	snprintf(path, sizeof(path), "%s/host-uuid", dir);
@@ -185,10 +188,47 @@ static void test_state_dir(void **unused)
 	assert_non_null(file);
 	assert_true(fputs("nonsense\n", file) >= 0);
 	fclose(file);
-	assert_true(state_dir_open(dir, &lock_fd, third, &err) < 0);     /* never a new identity */
+	assert_true(state_dir_open(dir, 0, &lock_fd, third, &err) < 0);     /* never a new identity */
 	assert_int_equal(err.id, ERR_STATE_DIR);
 	snprintf(path, sizeof(path), "rm -rf %s", dir);
 	assert_int_equal(system(path), 0);
+}
+
+/* A dying daemon keeps its lock until the kernel has done its last request. */
+static void *die_soon(void *lock_fd)
+{
+	usleep(50 * 1000);      /* the other one has asked in vain by then, or asks later */
+	close(*(int *)lock_fd);
+	return NULL;
+}
+
+static void test_dying_daemon_is_waited_for(void **unused)
+{
+	char dir[] = "/tmp/test-state-XXXXXX", command[64];
+	uint8_t host[16];
+	struct err err = { 0 };
+	int dying_fd, lock_fd;
+	pthread_t thread;
+	sigset_t term;
+
+	(void)unused;
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(state_dir_open(dir, 0, &dying_fd, host, &err), 0);
+	assert_int_equal(state_dir_open(dir, 1, &lock_fd, host, &err), -EBUSY);
+	/* Who is told to stop does not wait. */
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	assert_int_equal(sigprocmask(SIG_BLOCK, &term, NULL), 0);
+	assert_int_equal(raise(SIGTERM), 0);
+	assert_int_equal(state_dir_open(dir, UINT32_MAX, &lock_fd, host, &err), -EINTR);
+	assert_int_equal(sigwaitinfo(&term, NULL), SIGTERM);
+	assert_int_equal(sigprocmask(SIG_UNBLOCK, &term, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, die_soon, &dying_fd), 0);
+	assert_int_equal(state_dir_open(dir, 60000, &lock_fd, host, &err), 0);
+	pthread_join(thread, NULL);
+	close(lock_fd);
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	assert_int_equal(system(command), 0);
 }
 
 /* ---- idempotency ---- */
@@ -248,6 +288,7 @@ int main(void)
 		cmocka_unit_test(test_tasks_survive),
 		cmocka_unit_test(test_schema_of_the_future),
 		cmocka_unit_test(test_state_dir),
+		cmocka_unit_test(test_dying_daemon_is_waited_for),
 		cmocka_unit_test(test_idempotency),
 	};
 

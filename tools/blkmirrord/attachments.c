@@ -9,6 +9,11 @@
 #include "tools/blkmirrord/inventory_private.h"
 #include "tools/common/json_edge.h"
 
+#define LOCK_WAIT_NS (30 * NS_PER_S)
+#define LOCK_PAUSE_FIRST_NS (5 * NS_PER_MS)
+#define LOCK_PAUSE_MAX_NS (250 * NS_PER_MS)
+#define LATE_PAUSE_NS (5 * NS_PER_S)
+
 static json_t *attachment_event(const struct attachment *attachment)
 {
 	char disk[DS_NAME_BYTES + DS_PATH_BYTES];
@@ -20,8 +25,20 @@ static json_t *attachment_event(const struct attachment *attachment)
 							  : NULL);
 }
 
+/* It is no longer waited for: tried with success, or without for too long, or forgotten. */
+static void waited_enough(struct attachment *attachment)
+{
+	if (!attachment->lock_waited)
+		return;
+	attachment->lock_waited = false;
+	CHECK(attachment->inventory->lock_waits > 0);
+	attachment->inventory->lock_waits--;
+}
+
 static void attachment_free(struct attachment *attachment)
 {
+	timer_stop(&attachment->again);
+	waited_enough(attachment);
 	list_remove(&attachment->node);
 	attachment->inventory->attachment_count--;
 	if (attachment->entry)
@@ -30,6 +47,71 @@ static void attachment_free(struct attachment *attachment)
 }
 
 /* ---- attaching again ---- */
+
+static void attachment_failed(struct attachment *attachment, const struct err *err)
+{
+	struct inventory *inventory = attachment->inventory;
+	bool news = attachment->error.id != err->id;
+
+	attachment->error = *err;
+	if (!news && attachment->pause_ns)
+		return;         /* tried again, and the same again */
+	log_error("disk", "%s cannot be attached again: %s (%s)", attachment->id, err->cause,
+		  err_name(err->id));
+	events_emit(inventory->events, "disk_failed", attachment_event(attachment));
+}
+
+/* R-J7: the lock is the last process's until its last request is done. */
+static void attachment_wait_lock(struct attachment *attachment, const struct err *err)
+{
+	struct inventory *inventory = attachment->inventory;
+	uint64_t now_ns = loop_now_ns(inventory->loop);
+
+	if (!attachment->pause_ns) {
+		log_warn("disk", "%s waits: %s", attachment->id, err->cause);
+		attachment->error = *err;
+		attachment->waits_since_ns = now_ns;
+		attachment->pause_ns = LOCK_PAUSE_FIRST_NS;
+		attachment->lock_waited = true;
+		inventory->lock_waits++;
+	} else if (attachment->lock_waited && now_ns - attachment->waits_since_ns < LOCK_WAIT_NS) {
+		attachment->error = *err;
+		attachment->pause_ns = MIN(attachment->pause_ns * 2, LOCK_PAUSE_MAX_NS);
+	} else {
+		if (attachment->lock_waited)
+			err_clear(&attachment->error);  /* now it is news */
+		attachment_failed(attachment, err);
+		waited_enough(attachment);
+		attachment->pause_ns = LATE_PAUSE_NS;
+	}
+	timer_start(&attachment->again, attachment->pause_ns);
+}
+
+/* Its datastore may come back; a socket that another program serves may become free. */
+static void attachment_give_up(struct attachment *attachment, const struct err *err)
+{
+	bool again = err->id == ERR_EXPORT_SOCKET && !attachment->inventory->stopping;
+
+	attachment_failed(attachment, err);
+	waited_enough(attachment);
+	attachment->pause_ns = again ? LATE_PAUSE_NS : 0;
+	if (again)
+		timer_start(&attachment->again, LATE_PAUSE_NS);
+}
+
+static void say_served(const struct attachment *attachment)
+{
+	const struct inventory *inventory = attachment->inventory;
+	uint64_t now_ns = loop_now_ns(inventory->loop);
+
+	if (inventory->begun_ns && inventory->restoring)
+		log_info("disk", "%s is served, %llu ms after the start: %s:%s", attachment->id,
+			 (unsigned long long)((now_ns - inventory->begun_ns) / NS_PER_MS),
+			 attachment->datastore, attachment->path);
+	else
+		log_info("disk", "%s is attached again: %s:%s", attachment->id,
+			 attachment->datastore, attachment->path);
+}
 
 static void attachment_attached(struct disk *disk, const struct err *err, void *user)
 {
@@ -41,16 +123,17 @@ static void attachment_attached(struct disk *disk, const struct err *err, void *
 	attachment->disk = disk;
 	if (disk) {
 		err_clear(&attachment->error);
-		log_info("disk", "%s is attached again: %s:%s", attachment->id,
-			 attachment->datastore, attachment->path);
+		attachment->pause_ns = 0;
+		waited_enough(attachment);
+		say_served(attachment);
 		events_emit(inventory->events, "disk_attached", attachment_event(attachment));
 	} else {
-		attachment->error = *err;
 		ds_entry_put(attachment->entry);
 		attachment->entry = NULL;
-		log_error("disk", "%s cannot be attached again: %s (%s)", attachment->id,
-			  err->cause, err_name(err->id));
-		events_emit(inventory->events, "disk_failed", attachment_event(attachment));
+		if (err->id == ERR_DISK_IN_USE && !inventory->stopping)
+			attachment_wait_lock(attachment, err);
+		else
+			attachment_give_up(attachment, err);
 	}
 	inventory_check_restored(inventory);
 }
@@ -64,7 +147,6 @@ static void attachment_attach(struct attachment *attachment, struct ds_entry *en
 		.id = attachment->id,
 		.socket_path = attachment->socket_path,
 		.read_only = attachment->read_only,
-		.wait_lock = true,      /* R-J7 */
 	};
 
 	ds_entry_get(entry);
@@ -74,18 +156,61 @@ static void attachment_attach(struct attachment *attachment, struct ds_entry *en
 	disk_attach(attachment->inventory->disks, &spec, attachment_attached, attachment);
 }
 
+static void attachment_try(struct attachment *attachment)
+{
+	struct inventory *inventory = attachment->inventory;
+	struct ds_entry *entry = inventory_find(inventory, attachment->datastore, NULL);
+
+	if (inventory->stopping || !entry || !entry->datastore || attachment->disk ||
+	    attachment->attaching)
+		return;
+	timer_stop(&attachment->again);
+	attachment_attach(attachment, entry);
+}
+
+static void again_fired(struct timer *timer)
+{
+	attachment_try(container_of(timer, struct attachment, again));
+}
+
 void inventory_attach_waiting(struct inventory *inventory)
 {
 	inventory->settling = false;
+	list_for_each (node, &inventory->attachments)
+		attachment_try(list_entry(node, struct attachment, node));
+	inventory_check_restored(inventory);
+}
+
+void attachments_attach_on(struct inventory *inventory, struct ds_entry *entry)
+{
 	list_for_each (node, &inventory->attachments) {
 		struct attachment *attachment = list_entry(node, struct attachment, node);
-		struct ds_entry *entry = inventory_find(inventory, attachment->datastore, NULL);
 
-		if (!inventory->stopping && entry && entry->datastore && !attachment->disk &&
-		    !attachment->attaching)
-			attachment_attach(attachment, entry);
+		if (!attachment->in_move && strcmp(attachment->datastore, entry->name) == 0)
+			attachment_try(attachment);
 	}
-	inventory_check_restored(inventory);
+}
+
+void attachments_stop(struct inventory *inventory)
+{
+	list_for_each (node, &inventory->attachments) {
+		struct attachment *attachment = list_entry(node, struct attachment, node);
+
+		timer_stop(&attachment->again);
+		waited_enough(attachment);
+	}
+}
+
+void inventory_sweep_sockets(struct inventory *inventory)
+{
+	char (*ids)[DISK_ID_BYTES] = calloc(inventory->attachment_count + 1, sizeof(*ids));
+	size_t count = 0;
+
+	if (!ids)
+		return;         /* they are swept at the next start */
+	list_for_each (node, &inventory->attachments)
+		memcpy(ids[count++], list_entry(node, struct attachment, node)->id, sizeof(*ids));
+	disk_sockets_sweep(inventory->disks, ids, count);
 }
 
 /* ---- the table ---- */
@@ -101,6 +226,7 @@ static struct attachment *attachment_new(struct inventory *inventory, const char
 	snprintf(attachment->datastore, sizeof(attachment->datastore), "%s", datastore);
 	snprintf(attachment->path, sizeof(attachment->path), "%s", path);
 	attachment->inventory = inventory;
+	timer_init(&attachment->again, inventory->loop, again_fired);
 	list_append(&inventory->attachments, &attachment->node);
 	inventory->attachment_count++;
 	return attachment;
@@ -125,6 +251,9 @@ static int load_attachment(struct inventory *inventory, const json_t *row, struc
 			       text[3]);
 	snprintf(attachment->socket_path, sizeof(attachment->socket_path), "%s", text[4]);
 	attachment->read_only = json_integer_value(json_array_get(row, 5)) != 0;
+	attachment->in_move = inventory->in_move &&
+			      inventory->in_move(attachment->datastore, attachment->path,
+						 inventory->came_up_user);
 	err_set(&attachment->error, ERR_DS_UNREACHABLE, 0, "datastore '%s' is not up yet",
 		attachment->datastore);
 	return 0;
@@ -233,6 +362,9 @@ int inventory_forget(struct inventory *inventory, const char *id,
 	if (rc)
 		return rc;
 	events_emit(inventory->events, "disk_detached", attachment_event(attachment));
+	/* One that waited has a socket of its last life, if somebody holds it. */
+	if (attachment->export_kind != DISK_EXPORT_NONE)
+		disk_socket_drop(inventory->disks, id, attachment->socket_path);
 	attachment_free(attachment);
 	return 0;
 }

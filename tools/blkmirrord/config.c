@@ -18,6 +18,8 @@ void config_init(struct daemon_config *config)
 	snprintf(config->run_dir, sizeof(config->run_dir), "/run/blkmirror");
 	snprintf(config->group, sizeof(config->group), "blkmirror");
 	config->log_level = LOG_LEVEL_INFO;
+	config->socket_holder = SOCKET_HOLDER_AUTO;
+	config->socket_linger_s = 300;
 	config->host_budget = 8;
 	config->datastore_budget = 128;
 	config->tasks_kept = 10000;
@@ -174,6 +176,15 @@ static int set_daemon(struct daemon_config *config, const char *key, const char 
 		return set_address(config->http, key, value, err);
 	if (strcmp(key, "group") == 0)
 		return set_text(config->group, sizeof(config->group), key, value, err);
+	if (strcmp(key, "socket_holder") == 0) {
+		if (socket_holder_kind_parse(value, &config->socket_holder))
+			return 0;
+		return err_set(err, ERR_BAD_CONFIG, -EINVAL,
+			       "'socket_holder' must be auto, systemd, process or none, not '%s'",
+			       value);
+	}
+	if (strcmp(key, "socket_linger") == 0)
+		return set_number(&config->socket_linger_s, 1, SOCKET_LINGER_MAX_S, key, value, err);
 	if (strcmp(key, "io_threads") == 0)
 		return set_number(&config->io_threads, 1, 256, key, value, err);
 	if (strcmp(key, "allowed_roots") == 0)

@@ -15,6 +15,7 @@
 
 #include "blkmirror/base/err.h"
 #include "blkmirror/base/log.h"
+#include "vmotion/socket_holder.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/blkmirror/blkmirrord.conf"
 #define CONFIG_ROOTS_MAX 32
@@ -28,6 +29,8 @@ struct daemon_config {
 	char listen[CONFIG_ADDRESS_BYTES];      /* "": not asked */
 	char http[CONFIG_ADDRESS_BYTES];        /* "": not asked */
 	char group[64];                 /* of the socket, when it exists */
+	enum socket_holder_kind socket_holder;  /* who keeps the exports' sockets over a restart */
+	uint32_t socket_linger_s;       /* how long, without a daemon; systemd: its own rules */
 	uint32_t io_threads;            /* 0: the disk service's choice */
 	enum log_level log_level;
 	char *allowed_roots[CONFIG_ROOTS_MAX + 1];      /* NULL-terminated; owned */

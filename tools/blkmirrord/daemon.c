@@ -14,11 +14,14 @@
 
 #include "blkmirror/base/log.h"
 #include "tools/blkmirrord/daemon_stop.h"
+#include "tools/blkmirrord/moves_named.h"
 #include "tools/blkmirrord/recovering.h"
 #include "tools/blkmirrord/state_dir.h"
 #include "tools/common/wall.h"
 
 #define RESTORE_WAIT_NS (10 * NS_PER_S)
+/* For a killed predecessor whose last requests are in the kernel. */
+#define STATE_WAIT_MS 10000u
 #define BULK_BUFFER_BYTES (UINT64_C(128) << 20)
 
 /* ---- signals ---- */
@@ -46,7 +49,8 @@ static void daemon_reload(struct daemon *daemon)
 	struct daemon_config config;
 	struct err err = { 0 };
 
-	sd_notify(0, "RELOADING=1");
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		   (unsigned long long)(loop_now_ns(daemon->loop) / NS_PER_US));
 	config_init(&config);
 	if (daemon->reread(&config, &err)) {
 		log_error("daemon", "not reloaded: %s (%s)", err.cause, err_name(err.id));
@@ -155,6 +159,7 @@ static void daemon_listen(struct daemon *daemon)
 static void daemon_restored(void *user)
 {
 	daemon_listen(user);
+	inventory_sweep_sockets(((struct daemon *)user)->inventory);
 }
 
 static void restore_waited(struct timer *timer)
@@ -195,6 +200,9 @@ static uint32_t datastore_budget(const char *name, void *user)
 
 static int build_state(struct daemon *daemon, struct err *err)
 {
+	struct socket_holder_options sockets = { .kind = daemon->config.socket_holder,
+						 .run_dir = daemon->config.run_dir,
+						 .linger_s = daemon->config.socket_linger_s };
 	char path[PATH_MAX];
 	int rc;
 
@@ -203,8 +211,10 @@ static int build_state(struct daemon *daemon, struct err *err)
 		return err_set(err, ERR_STATE_DIR, -ENAMETOOLONG, "the state directory is too long");
 	rc = make_dir(daemon->config.run_dir, 0755, err);
 	if (!rc)
-		rc = state_dir_open(daemon->config.state_dir, &daemon->state_lock_fd,
-				    daemon->host_uuid, err);
+		rc = state_dir_open(daemon->config.state_dir, STATE_WAIT_MS,
+				    &daemon->state_lock_fd, daemon->host_uuid, err);
+	if (!rc)
+		rc = socket_holder_open(&sockets, &daemon->sockets, err);
 	if (!rc)
 		rc = store_open(daemon->loop, path, &daemon->store, err);
 	if (!rc)
@@ -212,16 +222,26 @@ static int build_state(struct daemon *daemon, struct err *err)
 	return rc;
 }
 
+static bool in_move(const char *datastore, const char *path, void *user)
+{
+	const struct daemon *daemon = user;
+
+	return moves_named_has(daemon->named, datastore, path);
+}
+
 static int build_services(struct daemon *daemon, struct err *err)
 {
 	struct disk_service_options disks = { .run_dir = daemon->config.run_dir,
-					      .io_threads = daemon->config.io_threads };
+					      .io_threads = daemon->config.io_threads,
+					      .holder = daemon->sockets };
 	struct inventory_options inventory = {
 		.loop = daemon->loop,
 		.store = daemon->store,
 		.events = daemon->events,
 		.came_up = recovering_run,
+		.in_move = in_move,
 		.user = daemon,
+		.begun_ns = daemon->begun_ns,
 		.allowed_roots = daemon->config.allowed_root_count
 					 ? (const char *const *)daemon->config.allowed_roots
 					 : NULL,
@@ -237,6 +257,8 @@ static int build_services(struct daemon *daemon, struct err *err)
 	};
 	int rc = disk_service_new(daemon->loop, &disks, &daemon->disks, err);
 
+	if (!rc)
+		rc = moves_named_load(daemon->config.state_dir, &daemon->named, err);
 	if (!rc)
 		rc = recovering_new(daemon, err);
 
@@ -281,7 +303,10 @@ int daemon_start(struct daemon *daemon, struct err *err)
 	start_watchdog(daemon);
 	timer_init(&daemon->restore_timer, daemon->loop, restore_waited);
 	timer_start(&daemon->restore_timer, RESTORE_WAIT_NS);
-	return inventory_start(daemon->inventory, daemon_restored, daemon, err);
+	rc = inventory_start(daemon->inventory, daemon_restored, daemon, err);
+	moves_named_free(daemon->named);        /* each attachment knows now */
+	daemon->named = NULL;
+	return rc;
 }
 
 void daemon_run(struct daemon *daemon)

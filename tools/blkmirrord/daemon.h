@@ -2,14 +2,16 @@
 /*
  * daemon.h - the whole of blkmirrord: what it is made of, and its life.
  *
- *   start:  state directory locked, identity read, store opened, interrupted tasks failed,
- *           datastores opened, interrupted moves settled, disks attached again, then the API
- *           listens and READY is said.  What hangs for longer than RESTORE_WAIT is left behind
- *           and goes on.
+ *   start:  state directory locked (a dying predecessor is waited for), the exports' sockets
+ *           taken back, store opened, datastores opened side by side.  As soon as one is up its
+ *           disks are served again; those that an interrupted move is about follow when that
+ *           is settled.  Then the API listens and READY is said.  What hangs for longer than
+ *           RESTORE_WAIT is left behind and goes on.
  *   reload: configuration read again; log level and budgets change at once, the rest
  *           at the next start.
  *   stop:   no new work, moves are cancelled back to their sources (a durable switch-over
- *           finishes), disks flushed and detached, calls answered, history written.
+ *           finishes), disks flushed and left (their sockets stay with their holder), calls
+ *           answered, history written.
  *
  * Threading: main loop.
  */
@@ -31,6 +33,8 @@ struct daemon {
 	uint8_t host_uuid[16];
 	struct store *store;
 	struct events *events;
+	struct socket_holder *sockets;  /* of the disks' exports, over restarts */
+	struct moves_named *named;      /* disks that interrupted moves are about; at the start */
 	struct disk_service *disks;
 	struct inventory *inventory;
 	struct recovery *recovery;
@@ -40,6 +44,7 @@ struct daemon {
 	struct api_server *api, *http;
 	bool stopping, listening;
 	int64_t started_ms;
+	uint64_t begun_ns;              /* main() began; the loops' clock */
 
 	struct watch signals;
 	int signal_fd;

@@ -5,7 +5,8 @@
  *   1. no new requests, no new tasks, no new opens
  *   2. tasks: queued ones end, running ones are cancelled (a relocation goes back to its source;
  *      one whose switch-over is durable finishes)
- *   3. disks are flushed and detached; their attachments stay recorded for the next start
+ *   3. disks are flushed and detached; their attachments stay recorded for the next start, and
+ *      their sockets with whoever holds them: clients wait there
  *   4. calls are answered, statements written
  *
  * Each round looks what is left and comes again; what hangs for STOP_MAX ends the process
@@ -40,7 +41,7 @@ static bool detach_some(struct daemon *daemon)
 		if (!a->disk)
 			continue;
 		any = true;
-		disk_detach(a->disk, true, disk_gone, NULL);
+		disk_leave(a->disk, disk_gone, NULL);   /* R-J7 */
 		a->disk = NULL;
 		ds_entry_put(a->entry);
 		a->entry = NULL;
@@ -77,6 +78,8 @@ static const char *stop_round(struct daemon *daemon)
 		return "interrupted moves";
 	if (detach_some(daemon))
 		return "disks";
+	if (disk_service_is_busy(daemon->disks))
+		return "sockets";
 	if (inventory_is_busy(daemon->inventory))
 		return "datastores";
 	if (calls_left(daemon))
@@ -139,6 +142,7 @@ bool daemon_finish(struct daemon *daemon)
 	task_table_free(daemon->tasks);
 	recovery_free(daemon->recovery);
 	disk_service_free(daemon->disks);
+	socket_holder_close(daemon->sockets);
 	bulk_thread_free(daemon->io);
 	events_free(daemon->events);
 	store_close(daemon->store);

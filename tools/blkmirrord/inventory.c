@@ -117,6 +117,7 @@ void ds_entry_opened(struct ds_entry *entry, struct datastore *datastore)
 	events_emit(entry->inventory->events, "datastore_state", entry_event(entry));
 	ds_entry_refresh(entry);
 	if (!entry->inventory->stopping) {
+		attachments_attach_on(entry->inventory, entry);
 		entry->inventory->settling = true;
 		entry->inventory->came_up(entry->inventory->came_up_user);
 	}
@@ -298,6 +299,8 @@ int inventory_new(const struct inventory_options *options, struct inventory **ou
 	inventory->events = options->events;
 	inventory->disks = options->disks;
 	inventory->allowed_roots = options->allowed_roots;
+	inventory->begun_ns = options->begun_ns;
+	inventory->in_move = options->in_move;
 	inventory->came_up = options->came_up;
 	inventory->came_up_user = options->user;
 	memcpy(inventory->host_uuid, options->host_uuid, sizeof(inventory->host_uuid));
@@ -358,7 +361,8 @@ int inventory_start(struct inventory *inventory, void (*restored)(void *user), v
 
 void inventory_check_restored(struct inventory *inventory)
 {
-	if (!inventory->restoring || inventory->opens || inventory->attaches || inventory->settling)
+	if (!inventory->restoring || inventory->opens || inventory->attaches ||
+	    inventory->lock_waits || inventory->settling)
 		return;
 	inventory->restoring = false;
 	inventory->restored(inventory->restored_user);
@@ -374,6 +378,7 @@ void inventory_stop(struct inventory *inventory)
 		timer_stop(&entry->retry);
 		timer_stop(&entry->refresh);
 	}
+	attachments_stop(inventory);
 }
 
 bool inventory_is_busy(const struct inventory *inventory)

@@ -3,9 +3,13 @@
  * inventory.h - the datastores that the operator has named, and the disks attached on them.
  *
  * Both are durable: at start every datastore is opened again and every attachment attached
- * again, waiting for its lock (R-J7), before anything else.  A datastore that cannot be
- * reached stays listed, down, with its error, and is tried again with growing pauses; its
- * attachments follow as soon as it is up.
+ * again, before anything else.  A datastore that cannot be reached stays listed, down, with its
+ * error, and is tried again with growing pauses; its attachments follow as soon as it is up.
+ *
+ * A disk whose lock is held is tried again and again (R-J7): its store's worker is not
+ * kept meanwhile, and the other disks do not wait.  Nothing tells when such a lock is free
+ * (disk_lock.h), so it asks, after 5 ms at first and every 250 ms at last; after half a minute
+ * it counts as failed, and is still tried every 5 s.
  *
  * Each entry opens on a worker of its own: what hangs, hangs alone.
  *
@@ -62,7 +66,11 @@ struct attachment {
 	struct err error;               /* why not */
 	bool attaching;
 	struct list node;
-	struct inventory *inventory;    /* private */
+	struct inventory *inventory;    /* private from here */
+	bool in_move;
+	bool lock_waited;               /* counted in lock_waits */
+	uint64_t waits_since_ns, pause_ns;
+	struct timer again;
 };
 
 struct inventory_options {
@@ -72,6 +80,9 @@ struct inventory_options {
 	struct disk_service *disks;
 	const char *const *allowed_roots;
 	uint8_t host_uuid[16];
+	uint64_t begun_ns;              /* when the daemon's life began, for the log; 0: not said */
+	/* An interrupted move is about that disk: attach it only when that is settled. */
+	bool (*in_move)(const char *datastore, const char *path, void *user);
 	/* Datastores are up: settle what was interrupted, then inventory_attach_waiting(). */
 	void (*came_up)(void *user);
 	void *user;
@@ -116,6 +127,9 @@ void ds_entry_refresh(struct ds_entry *entry);
 const char *ds_entry_state(const struct ds_entry *entry);
 
 /* ---- attachments ---- */
+
+/* Let go of held sockets whose disks are no longer to be attached. */
+void inventory_sweep_sockets(struct inventory *inventory);
 
 /* Try every attachment that waits and whose datastore is up. */
 void inventory_attach_waiting(struct inventory *inventory);

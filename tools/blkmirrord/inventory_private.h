@@ -16,6 +16,9 @@ struct inventory {
 	struct list attachments;
 	uint32_t entry_count, attachment_count;
 	uint32_t opens, attaches;       /* under way */
+	uint32_t lock_waits;            /* attachments that will be tried again soon */
+	uint64_t begun_ns;
+	bool (*in_move)(const char *datastore, const char *path, void *user);
 	bool stopping;
 	bool restoring;
 	void (*restored)(void *user);
@@ -35,6 +38,10 @@ void ds_entry_opened(struct ds_entry *entry, struct datastore *datastore);
 
 MUST_CHECK int attachments_load(struct inventory *inventory, struct err *err);
 void attachments_free(struct inventory *inventory);
+/* Those on it that no interrupted move is about. */
+void attachments_attach_on(struct inventory *inventory, struct ds_entry *entry);
+/* Nothing is tried again. */
+void attachments_stop(struct inventory *inventory);
 /* Something that start-up waited for has ended. */
 void inventory_check_restored(struct inventory *inventory);
 

@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "blkmirror/base/log.h"
 #include "tools/blkmirrord/daemon.h"
+#include "vmotion/holder_serve.h"
 
 static const char help_text[] =
 	"Usage: blkmirrord [OPTION]...\n"
@@ -19,6 +21,10 @@ static const char help_text[] =
 	"  --run-dir DIR         put api.sock and the disks' sockets there (/run/blkmirror)\n"
 	"  --listen ADDR:PORT    listen for other hosts (not part of this version)\n"
 	"  --http ADDR:PORT      serve metrics over HTTP there\n"
+	"  --socket-holder KIND  who keeps the disks' sockets over a restart: systemd, process,\n"
+	"                        none (auto)\n"
+	"  --socket-linger N     how many seconds a process keeps them without a daemon (300)\n"
+	"  --release             close the sockets that a process keeps for --run-dir, and end it\n"
 	"  --io-threads N        threads for disks (one per two CPUs)\n"
 	"  --log-level LEVEL     error, warn, info or debug (info)\n"
 	"  --help                this text\n"
@@ -27,7 +33,7 @@ static const char help_text[] =
 	"Runs in the foreground and logs to stderr.  SIGTERM stops it in order, SIGHUP makes it\n"
 	"read its configuration again.  See blkmirrord(8).\n";
 
-enum { OPTION_CONFIG = 1, OPTION_SETTING, OPTION_HELP, OPTION_VERSION };
+enum { OPTION_CONFIG = 1, OPTION_SETTING, OPTION_RELEASE, OPTION_HELP, OPTION_VERSION };
 
 /* Options that are settings of [daemon], by the key they set. */
 static const struct option options[] = {
@@ -36,6 +42,9 @@ static const struct option options[] = {
 	{ "run-dir", required_argument, NULL, OPTION_SETTING },
 	{ "listen", required_argument, NULL, OPTION_SETTING },
 	{ "http", required_argument, NULL, OPTION_SETTING },
+	{ "socket-holder", required_argument, NULL, OPTION_SETTING },
+	{ "socket-linger", required_argument, NULL, OPTION_SETTING },
+	{ "release", no_argument, NULL, OPTION_RELEASE },
 	{ "io-threads", required_argument, NULL, OPTION_SETTING },
 	{ "log-level", required_argument, NULL, OPTION_SETTING },
 	{ "help", no_argument, NULL, OPTION_HELP },
@@ -45,6 +54,7 @@ static const struct option options[] = {
 
 static int saved_argc;
 static char **saved_argv;
+static bool release_asked;
 
 static void make_absolute(char *out, size_t out_bytes, const char *path)
 {
@@ -107,6 +117,7 @@ static bool answered_at_once(int *status)
 			*status = 0;
 			return true;
 		}
+		release_asked |= option == OPTION_RELEASE;
 		if (option == '?') {
 			fputs("Try 'blkmirrord --help'.\n", stderr);
 			*status = 2;
@@ -121,6 +132,15 @@ static bool answered_at_once(int *status)
 	return true;
 }
 
+/* The loops' clock, before there is a loop. */
+static uint64_t process_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
 static int fail(const struct err *err)
 {
 	fprintf(stderr, "blkmirrord: %s\n%s\n%s\n", err->cause, err_name(err->id), err->remedy);
@@ -133,6 +153,9 @@ int main(int argc, char **argv)
 	struct err err = { 0 };
 	int status;
 
+	if (holder_is_asked(argc, argv))
+		return holder_main(argv);
+	daemon.begun_ns = process_now_ns();
 	saved_argc = argc;
 	saved_argv = argv;
 	if (answered_at_once(&status))
@@ -142,6 +165,8 @@ int main(int argc, char **argv)
 	if (read_config(&daemon.config, &err))
 		return fail(&err);
 	log_set_level(daemon.config.log_level);
+	if (release_asked)
+		return socket_holder_release(daemon.config.run_dir, &err) ? fail(&err) : 0;
 	if (daemon_block_signals()) {
 		err_set(&err, ERR_INTERNAL, 0, "cannot block signals");
 		return fail(&err);

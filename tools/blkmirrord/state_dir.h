@@ -16,9 +16,13 @@
 /*
  * Make it when missing (0700), lock it, read or make the identity.  0 and the lock's descriptor
  * (gives; closing unlocks), or -errno with *err, ERR_STATE_DIR.  Blocks.
+ *
+ * A killed daemon keeps the lock, like its disks' locks, until the kernel has done its last
+ * request (R-J7): the next one waits, at most wait_ms, and not beyond a SIGTERM or SIGINT that
+ * is pending (-EINTR).  Uses SIGALRM meanwhile: before other threads and handlers.
  */
-MUST_CHECK int state_dir_open(const char *path, int *lock_fd, uint8_t host_uuid[16],
-			      struct err *err);
+MUST_CHECK int state_dir_open(const char *path, unsigned wait_ms, int *lock_fd,
+			      uint8_t host_uuid[16], struct err *err);
 
 /* mkdir -p with that mode for the last part. */
 MUST_CHECK int make_dir(const char *path, unsigned mode, struct err *err);
