@@ -4,6 +4,7 @@
 #define BM_VMOTION_DISK_PRIVATE_H
 
 #include "blkmirror/export/nbd_server.h"
+#include "blkmirror/export/vhost_blk_server.h"
 #include "vmotion/disk.h"
 #include "vmotion/disk_io.h"
 #include "vmotion/disk_socket.h"
@@ -82,7 +83,8 @@ struct disk {
 	/* The I/O loop's, once made. */
 	struct blk_dev *device;
 	struct gate *gate;
-	struct nbd_server *server;
+	struct nbd_server *nbd;         /* of these, by export_kind, one or none */
+	struct vhost_blk_server *vhost;
 	struct list serving_node;
 };
 
@@ -96,6 +98,8 @@ struct disk *disk_by_id(struct disk_service *service, const char *id);
 /* disk_guest.c: start sampling when there is something to sample. */
 void disk_sampler_init(struct disk_service *service);
 void disk_sampler_kick(struct disk_service *service);
+/* On the I/O loop: clients of its export now. */
+uint32_t disk_clients(const struct disk *disk);
 /* On the I/O loop: count the clients of its exports from now on, or no more. */
 void disk_census_join(struct disk *disk);
 void disk_census_leave(struct disk *disk);
