@@ -15,10 +15,9 @@
 
 /* Of this thread: what its own accesses can fault on. */
 static _Thread_local struct vhost_map *maps;
-static _Thread_local bool thread_is_ready;
 
 static struct sigaction action_before;
-static pthread_once_t action_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t action_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- the handler ---- */
 
@@ -47,11 +46,19 @@ static void bus_error(int number, siginfo_t *info, void *context)
 	errno = saved;
 }
 
+/* Where it is not there, or somebody has taken its place (a test's harness does). */
 static void action_install(void)
 {
 	struct sigaction action = { .sa_sigaction = bus_error, .sa_flags = SA_SIGINFO };
+	struct sigaction now;
 
-	CHECK(sigaction(SIGBUS, &action, &action_before) == 0);
+	pthread_mutex_lock(&action_mutex);
+	CHECK(sigaction(SIGBUS, NULL, &now) == 0);
+	if (!(now.sa_flags & SA_SIGINFO) || now.sa_sigaction != bus_error) {
+		action_before = now;
+		CHECK(sigaction(SIGBUS, &action, NULL) == 0);
+	}
+	pthread_mutex_unlock(&action_mutex);
 }
 
 /* A fault whose signal is blocked kills, whatever handler there is. */
@@ -59,13 +66,10 @@ static void thread_prepare(void)
 {
 	sigset_t set;
 
-	if (thread_is_ready)
-		return;
-	pthread_once(&action_once, action_install);
+	action_install();
 	sigemptyset(&set);
 	sigaddset(&set, SIGBUS);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-	thread_is_ready = true;
 }
 
 /* ---- what a descriptor is ---- */
