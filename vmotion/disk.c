@@ -236,7 +236,8 @@ void disk_info(const struct disk *disk, struct disk_info *out)
 	if (!disk->has_socket)
 		return;
 	snprintf(out->socket_path, sizeof(out->socket_path), "%s", disk->sock.path);
-	disk_socket_uri(disk->id, disk->sock.path, out->uri);
+	if (disk->export_kind == DISK_EXPORT_NBD)
+		disk_socket_uri(disk->id, disk->sock.path, out->uri);
 }
 
 struct io_stats *disk_io_stats(struct disk *disk)

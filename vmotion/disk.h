@@ -63,7 +63,7 @@ struct disk_attach_spec {
 
 /*
  * ERR_BAD_NAME, ERR_DISK_ID_TAKEN, ERR_DISK_ATTACHED, ERR_EXPORT_SOCKET, ERR_EXPORT_KIND,
- * ERR_NOT_SUPPORTED (vhost-user), ERR_NO_MEMORY, or what ds_disk_open() says (ERR_DISK_IN_USE ...).
+ * ERR_NO_MEMORY, or what ds_disk_open() says (ERR_DISK_IN_USE ...).
  * A failure leaves nothing behind.  attached() gets the disk, or NULL and *err; it runs later,
  * never from inside, save when there is no memory even to remember the call.
  * The spec is copied; the datastore is borrowed until the disk is detached.

@@ -108,9 +108,27 @@ static int disk_serve_nbd(struct disk *disk, struct err *err)
 {
 	struct nbd_server_options options = { .export_name = disk->id,
 					      .read_only = disk->read_only };
-	int rc = nbd_server_new(disk->thread->loop, disk->sock.fd, gate_as_dev(disk->gate),
-				disk->thread->pool, &options, &disk->server, err);
 
+	return nbd_server_new(disk->thread->loop, disk->sock.fd, gate_as_dev(disk->gate),
+			      disk->thread->pool, &options, &disk->nbd, err);
+}
+
+static int disk_serve_vhost(struct disk *disk, struct err *err)
+{
+	struct vhost_blk_options options = { .name = disk->id, .read_only = disk->read_only };
+
+	return vhost_blk_server_new(disk->thread->loop, disk->sock.fd, gate_as_dev(disk->gate),
+				    &options, &disk->vhost, err);
+}
+
+static int disk_serve_export(struct disk *disk, struct err *err)
+{
+	int rc;
+
+	if (disk->export_kind == DISK_EXPORT_NONE)
+		return 0;
+	rc = disk->export_kind == DISK_EXPORT_NBD ? disk_serve_nbd(disk, err)
+						  : disk_serve_vhost(disk, err);
 	if (rc)
 		return rc;
 	disk->sock.fd = -1;             /* the server's now */
@@ -132,8 +150,7 @@ static int disk_serve(struct disk *disk, struct err *err)
 		rc = err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot attach '%s'", disk->id);
 		goto close_device;
 	}
-	if (disk->export_kind == DISK_EXPORT_NBD)
-		rc = disk_serve_nbd(disk, err);
+	rc = disk_serve_export(disk, err);
 	if (rc)
 		goto free_gate;
 	return 0;
@@ -224,7 +241,7 @@ static void disk_open_done(struct job *job)
 
 	if (disk->op.rc)
 		disk_forget(disk);
-	else if (disk->export_kind == DISK_EXPORT_NBD)
+	else if (disk->export_kind != DISK_EXPORT_NONE)
 		submit_job(disk, disk->service->socket_worker, disk_listen_run, disk_listening);
 	else
 		disk_go_serve(disk);
@@ -238,7 +255,7 @@ static bool path_is_taken(struct disk_service *service, const struct disk *excep
 	list_for_each(node, &service->disks) {
 		const struct disk *disk = list_entry(node, struct disk, node);
 
-		if (disk != except && disk->export_kind == DISK_EXPORT_NBD &&
+		if (disk != except && disk->export_kind != DISK_EXPORT_NONE &&
 		    strcmp(disk->sock.path, socket_path) == 0)
 			return true;
 	}
@@ -271,10 +288,8 @@ static int judge_export(struct disk *disk, const struct disk_attach_spec *spec, 
 	case DISK_EXPORT_NONE:
 		return 0;
 	case DISK_EXPORT_NBD:
-		return judge_socket(disk, spec, err);
 	case DISK_EXPORT_VHOST_USER:
-		return err_set(err, ERR_NOT_SUPPORTED, -ENOTSUP,
-			       "the vhost-user export is not built into this version");
+		return judge_socket(disk, spec, err);
 	}
 	return err_set(err, ERR_EXPORT_KIND, -EINVAL, "unknown kind of export");
 }
@@ -437,7 +452,8 @@ static void disk_unserved(void *user)
 {
 	struct disk *disk = user;
 
-	disk->server = NULL;
+	disk->nbd = NULL;
+	disk->vhost = NULL;
 	disk_flush(disk);
 }
 
@@ -445,18 +461,21 @@ static void disk_unserve_run(struct io_call *call)
 {
 	struct disk *disk = disk_of_call(call);
 
-	if (!disk->server) {
+	if (!disk->nbd && !disk->vhost) {
 		disk_flush(disk);
 		return;
 	}
-	if (!disk->op.force && nbd_server_connections(disk->server)) {
+	if (!disk->op.force && disk_clients(disk)) {
 		disk->op.rc = err_set(&disk->op.err, ERR_EXPORT_BUSY, -EBUSY,
 				      "a client is connected to the disk '%s'", disk->id);
 		io_call_finish(call);
 		return;
 	}
 	disk_census_leave(disk);
-	nbd_server_close(disk->server, NULL, disk_unserved, disk);
+	if (disk->nbd)
+		nbd_server_close(disk->nbd, NULL, disk_unserved, disk);
+	else
+		vhost_blk_server_close(disk->vhost, NULL, disk_unserved, disk);
 }
 
 static void disk_unserve_done(struct io_call *call)

@@ -11,6 +11,13 @@
 
 /* ---- clients: on the I/O loop ---- */
 
+uint32_t disk_clients(const struct disk *disk)
+{
+	if (disk->nbd)
+		return nbd_server_connections(disk->nbd);
+	return disk->vhost ? vhost_blk_server_connections(disk->vhost) : 0;
+}
+
 static void census_fired(struct timer *timer)
 {
 	struct io_thread *thread = container_of(timer, struct io_thread, census);
@@ -18,8 +25,7 @@ static void census_fired(struct timer *timer)
 	list_for_each(node, &thread->serving) {
 		struct disk *disk = list_entry(node, struct disk, serving_node);
 
-		atomic_store_explicit(&disk->clients, nbd_server_connections(disk->server),
-				      memory_order_relaxed);
+		atomic_store_explicit(&disk->clients, disk_clients(disk), memory_order_relaxed);
 	}
 	timer_start(timer, NS_PER_S);
 }

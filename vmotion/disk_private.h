@@ -4,6 +4,7 @@
 #define BM_VMOTION_DISK_PRIVATE_H
 
 #include "blkmirror/export/nbd_server.h"
+#include "blkmirror/export/vhost_blk_server.h"
 #include "vmotion/disk.h"
 #include "vmotion/disk_io.h"
 #include "vmotion/disk_socket.h"
@@ -98,7 +99,8 @@ struct disk {
 	/* The I/O loop's, once made. */
 	struct blk_dev *device;
 	struct gate *gate;
-	struct nbd_server *server;
+	struct nbd_server *nbd;         /* of these, by export_kind, one or none */
+	struct vhost_blk_server *vhost;
 	struct list serving_node;
 };
 
@@ -118,6 +120,8 @@ void disk_holder_look(struct disk_service *service);
 /* disk_guest.c: start sampling when there is something to sample. */
 void disk_sampler_init(struct disk_service *service);
 void disk_sampler_kick(struct disk_service *service);
+/* On the I/O loop: clients of its export now. */
+uint32_t disk_clients(const struct disk *disk);
 /* On the I/O loop: count the clients of its exports from now on, or no more. */
 void disk_census_join(struct disk *disk);
 void disk_census_leave(struct disk *disk);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "tests/lib/move_fixture.h"
+#include "tests/lib/vhost_front.h"
 #include "vmotion/disk_socket.h"
 
 static void open_world(struct move_fixture *fixture, uint32_t io_threads)
@@ -128,8 +129,6 @@ static void test_refusals(void **state)
 	other.path = "../b.img";
 	assert_attach_refused(&fixture, &other, ERR_DS_PATH_ESCAPE);
 	other = spec;
-	other.export_kind = DISK_EXPORT_VHOST_USER;
-	assert_attach_refused(&fixture, &other, ERR_NOT_SUPPORTED);
 	other.export_kind = (enum disk_export)9;
 	assert_attach_refused(&fixture, &other, ERR_EXPORT_KIND);
 	other = spec;
@@ -209,6 +208,39 @@ static void test_busy_client(void **state)
 	assert_true(recv(fd, &byte, 1, 0) <= 0);
 	close(fd);
 	assert_non_null(attach_path(&fixture, 0, "a.img", "a"));
+	close_world(&fixture);
+}
+
+/* The same life with the other export: a socket, no URI, one front end that keeps it busy. */
+static void test_vhost_user_export(void **state)
+{
+	struct move_fixture fixture;
+	struct disk_attach_spec spec;
+	struct disk_info info;
+	struct disk *disk;
+	struct front front;
+
+	(void)state;
+	open_world(&fixture, 1);
+	spec = (struct disk_attach_spec){ .datastore = fixture.ds[0], .path = "a.img",
+					  .export_kind = DISK_EXPORT_VHOST_USER, .id = "a" };
+	disk = attach(&fixture, &spec);
+	assert_non_null(disk);
+	disk_info(disk, &info);
+	assert_string_equal(info.uri, "");
+	front_init(&front, 64);
+	front_usual(&front, info.socket_path, 1);
+	memset(front.memory + FRONT_DATA, 0x5a, 4096);
+	assert_int_equal(front_io(&front, 0, VIRTIO_BLK_T_OUT, 8, FRONT_DATA, 4096), 0);
+	assert_int_equal(front_io(&front, 0, VIRTIO_BLK_T_IN, 8, FRONT_DATA + 8192, 4096), 0);
+	assert_int_equal(front.memory[FRONT_DATA + 8192 + 4095], 0x5a);
+	assert_int_equal(detach(&fixture, disk, false), ERR_EXPORT_BUSY);
+	for (disk_info(disk, &info); info.clients == 0; disk_info(disk, &info))
+		wait_ns(&fixture, 50 * NS_PER_MS);
+	assert_int_equal(detach(&fixture, disk, true), ERR_NONE);
+	assert_true(front_is_dropped(&front));
+	assert_int_equal(access(info.socket_path, F_OK), -1);
+	front_release(&front);
 	close_world(&fixture);
 }
 
@@ -306,6 +338,7 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_stale_socket_is_replaced_live_one_not),
 		cmocka_unit_test(test_busy_client),
+		cmocka_unit_test(test_vhost_user_export),
 		cmocka_unit_test(test_each_failing_attach_unwinds),
 		cmocka_unit_test(test_threads_are_shared_out),
 		cmocka_unit_test(test_guest_window),

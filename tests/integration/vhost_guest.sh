@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# vhost_guest.sh - a Linux guest in QEMU on our vhost-user-blk export.
+#
+# It works on its disk and keeps a ledger of every acknowledged request, while the disk is
+# relocated under it, the daemon is killed and started again, at rest and in the middle of a
+# move, and its memory is saved by a live migration and goes on in a second QEMU: what we wrote into
+# that memory meanwhile is in the stream only if it was marked.  At the end guest and host read the
+# disk, and a discard from inside gives the space back.
+set -eu
+cd "$(dirname "$0")/../.."
+for program in qemu-system-x86_64 python3; do
+	command -v $program >/dev/null || { echo "$program is not installed"; exit 77; }
+done
+# shellcheck source=tests/guest/guest.sh
+. tests/guest/guest.sh
+# shellcheck source=tests/lib/daemon.sh
+. tests/lib/daemon.sh
+set -e
+cleanup_daemon=$(declare -f cleanup)
+eval "daemon_${cleanup_daemon}"
+cleanup_both() {
+	guest_kill_all
+	daemon_cleanup
+}
+trap cleanup_both EXIT
+
+rc=0
+guest_build || rc=$?
+[ $rc -ne 77 ] || { echo "no kernel for the test guest can be had here"; exit 77; }
+[ $rc -eq 0 ]
+run=$RANDOM
+mkdir "$dir/a" "$dir/b"
+
+fail() { echo "FAILED: $1"; tail -n 30 "$dir/log"; exit 1; }
+bm() { "$bin/blkmirror" "$@"; }
+
+# qmp SOCKET COMMAND [ARGUMENTS] - one command; prints what it returns.
+qmp() {
+	python3 - "$@" <<'PYTHON'
+import json, socket, sys
+qmp = socket.socket(socket.AF_UNIX)
+qmp.settimeout(30)
+qmp.connect(sys.argv[1])
+lines = qmp.makefile("rw")
+lines.readline()
+for command in ({"execute": "qmp_capabilities"},
+                {"execute": sys.argv[2], "arguments": json.loads((sys.argv[3:] or ["{}"])[0])}):
+    lines.write(json.dumps(command) + "\n")
+    lines.flush()
+    while True:
+        answer = json.loads(lines.readline())
+        if "error" in answer:
+            sys.exit(f"{sys.argv[2]}: {answer['error']['desc']}")
+        if "return" in answer:
+            break
+print(json.dumps(answer["return"]))
+PYTHON
+}
+
+# The guest's figures since the last call; no request of it may have failed.
+phase() {
+	guest_say "$vm" "phase $1"
+	line=$(guest_wait "$vm" "^LEDGER PHASE name=$1 " 60) || fail "the guest does not answer"
+	echo "$line"
+	[[ $line == *' errors=0 '* ]] || fail "the guest saw errors"
+	[[ $line != *' iops=0 '* ]] || fail "the guest did nothing in $1"
+}
+
+# Until the guest has done something again, at most 60 s.
+works_again() {
+	local before after
+	before=$(grep -c '^LEDGER t=' "$vm/channel.log" || true)
+	for _ in $(seq 60); do
+		guest_wait "$vm" "^LEDGER t=[0-9]+ iops=[1-9]" 1 >/dev/null 2>&1 || true
+		after=$(tail -n +$((before + 1)) <(grep '^LEDGER t=' "$vm/channel.log") |
+			grep -c ' iops=[1-9]' || true)
+		[ "$after" -eq 0 ] || return 0
+		sleep 1
+	done
+	guest_show "$vm"
+	fail "the guest does not go on"
+}
+
+kill_daemon() {
+	kill -9 "$daemon_pid"
+	wait "$daemon_pid" 2>/dev/null || true
+	daemon_pid=
+}
+
+# ---- a guest on two queues ----
+
+start_daemon
+bm datastore add a "dir://$dir/a" >/dev/null
+bm datastore add b "dir://$dir/b" >/dev/null
+bm disk create a:vm/vm.vmdk --size 256MiB --provision thin >/dev/null
+answer=$(bm --json disk attach a:vm/vm.vmdk --export vhost-user)
+[ "$(jq -r '"\(.id) \(.export) \(.uri)"' <<<"$answer")" = "d1 vhost-user " ] || fail "attach: $answer"
+socket=$(jq -r .socket <<<"$answer")
+[ "$(bm disk attach a:vm/vm.vmdk 2>&1 >/dev/null | grep -c BM-1207)" = 1 ] || fail "attached twice"
+mapfile -t disk < <(guest_vhost_disk "$socket" 2)
+vm=$dir/vm1
+command="ledger --run $run --rate 400 /dev/vda; read word; blkdiscard /dev/vda; echo DISCARDED \$?"
+export GUEST_CPUS=2
+guest_start "$vm" "$command" "${disk[@]}"
+guest_wait "$vm" '^LEDGER READY' 90
+guest_wait "$vm" '^LEDGER t=3 ' 30 >/dev/null
+phase first
+
+# What QEMU and the guest's driver agreed on with us.
+path=$(qmp "$vm/qmp.sock" x-query-virtio | jq -r ".[0].path")
+status=$(qmp "$vm/qmp.sock" x-query-virtio-status "{\"path\": \"$path\"}")
+agreed=$(jq -r '.["guest-features"] | (.transports + .["dev-features"])[]' <<<"$status")
+for feature in VIRTIO_RING_F_EVENT_IDX VIRTIO_RING_F_INDIRECT_DESC VIRTIO_F_VERSION_1 \
+	VIRTIO_BLK_F_MQ VIRTIO_BLK_F_FLUSH VIRTIO_BLK_F_DISCARD VIRTIO_BLK_F_WRITE_ZEROES \
+	VIRTIO_BLK_F_SEG_MAX VIRTIO_BLK_F_TOPOLOGY; do
+	grep -q "^$feature" <<<"$agreed" || fail "$feature was not negotiated: $agreed"
+done
+agreed=$(jq -r '.["vhost-dev"]["protocol-features"].protocols[]' <<<"$status")
+for feature in MQ LOG_SHMFD REPLY_ACK CONFIG INFLIGHT_SHMFD CONFIGURE_MEM_SLOTS; do
+	grep -q "^VHOST_USER_PROTOCOL_F_$feature" <<<"$agreed" || fail "no $feature: $agreed"
+done
+echo "ok 1: boots, works, and has what we offer"
+
+# ---- relocated under it ----
+
+bm disk relocate d1 --to b >/dev/null || fail "the relocation failed"
+[ ! -e "$dir/a/vm/vm.vmdk" ] || fail "the source is still there"
+phase moved
+echo "ok 2: relocated under it"
+
+# ---- killed, at rest and in the middle of a move ----
+
+for round in 1 2 3; do
+	[ "$round" -ne 3 ] || bm disk relocate d1 --to a --hold --no-wait >/dev/null
+	[ "$round" -ne 3 ] || sleep 1
+	kill_daemon
+	start_daemon
+	works_again
+	phase "killed$round"
+done
+grep -q 'carried out again' "$dir/log" || echo "note: no request was in flight at any kill"
+echo "ok 3: killed three times, and the guest saw no error"
+
+# ---- its memory, saved while it works, goes on elsewhere ----
+
+qmp "$vm/qmp.sock" migrate "{\"uri\": \"exec:cat >$dir/memory\"}" >/dev/null ||
+	fail "QEMU does not migrate"
+state=active
+for _ in $(seq 600); do
+	state=$(qmp "$vm/qmp.sock" query-migrate | jq -r .status)
+	[ "$state" = completed ] && break
+	[ "$state" != failed ] || break
+	sleep 0.1
+done
+[ "$state" = completed ] || fail "the migration is $state"
+qmp "$vm/qmp.sock" quit >/dev/null || true
+guest_join "$vm" 30
+vm=$dir/vm2
+guest_start "$vm" "$command" "${disk[@]}" -incoming "exec:cat $dir/memory"
+works_again
+phase restored
+echo "ok 4: saved under load, and goes on in another QEMU"
+
+# ---- was anything lost? ----
+
+guest_say "$vm" stop
+final=$(guest_wait "$vm" '^LEDGER FINAL' 120) || fail "the guest does not finish"
+echo "$final"
+[[ $final == 'LEDGER FINAL ok '*' errors=0 '* ]] || fail "the guest does not find what it wrote"
+image=$(find "$dir/a" "$dir/b" -name 'vm-flat.vmdk')
+[ "$(wc -l <<<"$image")" = 1 ] || fail "more than one image: $image"
+build/guest/ledger --verify --run "$run" --expect "${final##*digest=}" "$image" ||
+	fail "the host does not find what the guest wrote"
+full=$(du -k "$image" | cut -f1)
+guest_say "$vm" go
+guest_wait "$vm" '^DISCARDED 0' 60 || fail "the guest cannot discard"
+empty=$(du -k "$image" | cut -f1)
+[ "$empty" -lt $((full / 10 + 1)) ] || fail "$full KiB before the discard, $empty KiB after"
+guest_join "$vm" 60
+! grep -hE 'I/O error|Buffer I/O' "$dir"/vm*/console.log || fail "the guest's kernel saw errors"
+bm disk detach d1 >/dev/null || fail "detach"
+! grep -n 'CHECK failed\|Sanitizer\|runtime error' "$dir/log" || fail "the daemon complained"
+echo "ok 5: nothing was lost, and $((full - empty)) KiB came back by a discard"
