@@ -11,7 +11,8 @@ Every restart is judged:
   - active extents never above 5 % of the disk
   - a move that resumes starts with no more to copy than was dirty or active at the kill, and
     copies no more than that once
-  - a move that does not resume left one copy of the disk, live, and no record
+  - a move that does not resume left one copy of the disk, live, and no record (and, killed
+    between the switch and the end of its comparison, the source, retired, for an operator)
 Every VERIFY_EVERY kills, and at the end, the whole disk is held against the client's ledger,
 and a copy that a move kept is compared by qemu-img with the client held.
 
@@ -494,17 +495,33 @@ class Campaign:
         return (f"resumed resumed={resumed} dirty={disk.get('dirty_bytes', 0)} "
                 f"active={disk.get('active_bytes', 0)} recopied={disk.get('recopied_bytes', 0)}")
 
+    def show(self, place):
+        return self.daemon.api.get(f"/v1/disks/show?disk={place}:web/web.vmdk")
+
+    def remove_retired(self, place):
+        """Killed after the switch, before the source was allowed to go: it stays, retired, for
+        the operator, which we are.  Returns how many."""
+        others = [other for other in self.copies() if other != place]
+        for other in others:
+            role = self.show(other)["identity"]["role"]
+            if role != "retired" or place == self.at_kill["from"]:
+                self.wrong(f"the copy at {other} is {role}, attached is {place}")
+                continue
+            self.daemon.api.post("/v1/disks/delete", {"disk": f"{other}:web/web.vmdk"})
+        return len(others)
+
     def judge_settled(self, task):
         """No move is live: one copy, live, no record."""
         place = self.place()
         waits = self.daemon.api.get("/v1/recover")["recover"]
         if waits:
             self.wrong(f"waits for an operator: {json.dumps(waits)}")
+        retired = self.remove_retired(place)
         if self.copies() != [place]:
             self.wrong(f"attached from {place}, but there are copies in {self.copies()}")
         if self.records():
             self.wrong(f"records are left: {self.records()}")
-        show = self.daemon.api.get(f"/v1/disks/show?disk={place}:web/web.vmdk")
+        show = self.show(place)
         if not (show.get("authoritative") or {}).get("this_copy") or \
                 show["identity"]["role"] != "live":
             self.wrong(f"the copy at {place} is not live: {json.dumps(show)}")
@@ -513,6 +530,8 @@ class Campaign:
         outcome = "forward" if place != self.at_kill["from"] else "back"
         if task and task["state"] in ("completed", "cancelled"):
             outcome = task["state"]
+        if retired:
+            outcome += "+retired"
         return f"{outcome} resumed=0 dirty=0 active=0 recopied=0 at={place}"
 
     def judge_active(self):
