@@ -514,6 +514,7 @@ static void load_all_run(struct job *job)
 	struct recovery *recovery = container_of(job, struct recovery, job);
 	uint32_t count = 0;
 
+	move_record_sweep(recovery->state_dir);
 	if (move_record_list(recovery->state_dir, recovery->ids, RECOVER_MOVES_MAX, &count,
 			     &recovery->err))
 		return;
