@@ -261,6 +261,8 @@ class Campaign:
         self.task_id = None             # of the live move
         self.at_kill = None             # what was known of it
         self.kills = 0
+        self.resumed = {}               # live moves that did: id -> resumed_bytes
+        self.max_stun_us = 0
         self.counts = {}                # moment/phase -> kills
         self.outcomes = {}
         self.problems = []
@@ -350,16 +352,27 @@ class Campaign:
 
     def judge_ended(self, task):
         """A move that resumed copies, once, no more than was dirty when it did."""
+        resumed = self.resumed.pop(task["id"], 0)
+        stun_us = (task.get("switchover") or {}).get("stun_us") or 0
+        self.max_stun_us = max(self.max_stun_us, stun_us)
         if task["state"] == "failed":
             self.wrong(f"{task['id']} failed: {task['error']}")
-        for disk in task.get("disks") or []:
-            resumed = disk.get("resumed_bytes", 0)
-            if resumed and task["state"] == "completed":
-                once = (disk["copied_bytes"] + disk["zero_bytes"] + disk["hole_bytes"]
-                        - disk["recopied_bytes"])
-                if once > self.disk_bytes - resumed:
-                    self.wrong(f"{task['id']} copied {once} after a resume with "
-                               f"{self.disk_bytes - resumed} to copy")
+        if not resumed or task["state"] != "completed":
+            return
+        disk = task["disks"][0]
+        once = (disk["copied_bytes"] + disk["zero_bytes"] + disk["hole_bytes"]
+                - disk["recopied_bytes"])
+        to_copy = self.disk_bytes - resumed
+        print(f"  {task['id']} had resumed: to_copy={to_copy} copied_once={once} "
+              f"recopied={disk['recopied_bytes']}", flush=True)
+        if once > to_copy:
+            self.wrong(f"{task['id']} copied {once} after a resume with {to_copy} to copy")
+
+    def judge_those_that_resumed(self):
+        for task_id in list(self.resumed):
+            task = self.daemon.task(task_id)
+            if task["state"] in ENDED:
+                self.judge_ended(task)
 
     # -- the moments --
 
@@ -388,14 +401,14 @@ class Campaign:
         return {}, lambda e: e["phase"] == "verify", 0.4
 
     def moment_switchover(self):
-        return {}, lambda e: e["phase"] == "switchover", 0.02
+        return {}, lambda e: e["phase"] == "switchover", self.random.choice((0.002, 0.02))
 
     def moment_cleanup(self):
         return {}, lambda e: e["phase"] == "cleanup", 0.03
 
     def moment_cancel(self):
         return ({"hold": True} if self.random.random() < 0.5 else {},
-                lambda e: e["phase"] in ("copy", "mirror") or e["state"] == "held", 0.03)
+                lambda e: e["phase"] in ("copy", "mirror") or e["state"] == "held", 0.01)
 
     def moment_paused(self):
         return {"bandwidth": "200MiB/s"}, lambda e: e["phase"] == "copy", 0.5
@@ -438,7 +451,7 @@ class Campaign:
         self.at_kill = {
             "task": self.task_id, "phase": last.get("phase") or "-",
             "state": last.get("state") or "-", "dirty": disk.get("dirty_bytes", 0),
-            "active": disk.get("active_bytes", 0), "copied": disk.get("copied_bytes", 0),
+            "known": bool(disk.get("copied_bytes")), "active": disk.get("active_bytes", 0), "copied": disk.get("copied_bytes", 0),
             "resumed": disk.get("resumed_bytes", 0), "from": self.was_at,
         }
         if last.get("state") == "failed":
@@ -487,9 +500,10 @@ class Campaign:
         disk = (task.get("disks") or [{}])[0]
         resumed = disk.get("resumed_bytes", 0)
         at_kill = self.at_kill
+        self.resumed[task["id"]] = resumed
         # Known up to 200 ms before the kill: what was activated since adds to it.
         bound = at_kill["dirty"] + max(at_kill["active"], self.disk_bytes // 20)
-        if resumed and at_kill["dirty"] and self.disk_bytes - resumed > bound:
+        if at_kill["known"] and disk and self.disk_bytes - resumed > bound:
             self.wrong(f"resumed with {self.disk_bytes - resumed} to copy, "
                        f"at the kill {at_kill['dirty']} were dirty, {at_kill['active']} active")
         return (f"resumed resumed={resumed} dirty={disk.get('dirty_bytes', 0)} "
@@ -540,6 +554,7 @@ class Campaign:
 
     def one_kill(self, moment):
         self.task_id = None
+        self.judge_those_that_resumed()
         task = self.live_move()
         self.was_at = self.place()
         if task:
@@ -629,6 +644,8 @@ class Campaign:
         print(f"client: {final}")
         print(f"killed in: {self.counts}")
         print(f"outcomes: {self.outcomes}")
+        print(f"longest switch-over: {self.max_stun_us} us, the guest's longest wait for a "
+              f"served request: {final['longest_served_ms']} ms")
         print(f"active extents: at most {self.daemon.max_active} bytes, "
               f"{100 * self.daemon.max_active / self.disk_bytes:.2f} % of the disk")
 
