@@ -490,7 +490,12 @@ class Campaign:
             time.sleep(0.02)
         task = None
         if self.at_kill["task"]:
-            task = self.daemon.task(self.at_kill["task"])
+            status, task = self.daemon.api.call("GET", f"/v1/tasks/{self.at_kill['task']}")
+            if status == 404 and self.at_kill["state"] in ("-", "queued"):
+                task = None             # queued, and killed before that was durable
+                self.at_kill["task"] = None
+            elif status != 200:
+                raise Failure(f"{self.at_kill['task']} is forgotten: {task}")
         if task and task["state"] not in ENDED:
             return self.judge_resumed(task)
         self.task_id = None
@@ -539,8 +544,6 @@ class Campaign:
         if not (show.get("authoritative") or {}).get("this_copy") or \
                 show["identity"]["role"] != "live":
             self.wrong(f"the copy at {place} is not live: {json.dumps(show)}")
-        if self.at_kill["task"] and task is None:
-            self.wrong("the task is forgotten")
         outcome = "forward" if place != self.at_kill["from"] else "back"
         if task and task["state"] in ("completed", "cancelled"):
             outcome = task["state"]
