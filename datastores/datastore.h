@@ -226,8 +226,9 @@ void ds_disk_close(struct ds_disk *disk);
 
 /*
  * [worker] Delete by identity (R-J5): refused with -ESTALE, ERR_DISK_MARKED, when uuid or
- * generation at that path differ from *expected (NULL: whoever is there, for an operator's
- * delete; then it must be LIVE or RETIRED, else -EBUSY with ERR_DISK_MARKED).  Judged and done
+ * generation at that path differ from *expected, or, where that is RETIRED or INCOMING, the
+ * role or the journal's id (NULL: whoever is there, for an operator's delete; then it must
+ * be LIVE or RETIRED, else -EBUSY with ERR_DISK_MARKED).  Judged and done
  * under the writer's lock: ERR_DISK_IN_USE.  Removes data, descriptor, sidecar, and the
  * folder when it is empty then.  What an interrupted create or delete has left of a disk is
  * deleted in the same way; -ENOENT, ERR_DISK_UNKNOWN when nothing is there.

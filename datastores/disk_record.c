@@ -278,6 +278,21 @@ int disk_identity_may_open(const struct disk_identity *identity, unsigned flags,
 	return err_set(err, ERR_INTERNAL, -EINVAL, "a disk of no known role");
 }
 
+/* A later move of the same disk to the same path gives it the same generation. */
+static bool role_is_expected(const struct disk_identity *there,
+			     const struct disk_identity *expected)
+{
+	switch (expected->role) {
+	case DISK_RETIRED:
+		return there->role == DISK_RETIRED;
+	case DISK_INCOMING:
+		return there->role == DISK_INCOMING &&
+		       strcmp(there->journal_id, expected->journal_id) == 0;
+	default:
+		return true;
+	}
+}
+
 int disk_record_may_delete(const struct disk_record *record, const struct disk_identity *expected,
 			   const char *path, struct err *err)
 {
@@ -286,7 +301,8 @@ int disk_record_may_delete(const struct disk_record *record, const struct disk_i
 			return refuse_marked(&record->identity, path, "deleted", err);
 		return 0;
 	}
-	if (record->assigned && disk_identity_same_copy(&record->identity, expected))
+	if (record->assigned && disk_identity_same_copy(&record->identity, expected) &&
+	    role_is_expected(&record->identity, expected))
 		return 0;
 	err_set(err, ERR_DISK_MARKED, -ESTALE, "'%.160s' is another disk now: %s", path,
 		record->assigned ? "its identity is not the one to delete" : "it has no identity");

@@ -76,8 +76,8 @@ MUST_CHECK int disk_identity_may_open(const struct disk_identity *identity, unsi
 				      struct err *err);
 
 /*
- * May it be deleted (R-J5)?  expected: uuid and generation must be these, else -ESTALE with
- * ERR_DISK_MARKED.  NULL: it must be LIVE or RETIRED, else -EBUSY with ERR_DISK_MARKED.
+ * May it be deleted (R-J5)?  expected: uuid and generation must be these, and if it is
+ * RETIRED or INCOMING the role (and journal id), else -ESTALE with ERR_DISK_MARKED.  NULL: it must be LIVE or RETIRED, else -EBUSY with ERR_DISK_MARKED.
  */
 MUST_CHECK int disk_record_may_delete(const struct disk_record *record,
 				      const struct disk_identity *expected, const char *path,

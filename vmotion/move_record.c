@@ -12,6 +12,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "blkmirror/base/log.h"
+
 #define RECORD_MAGIC UINT64_C(0x313045564f4d4d42)      /* "BMMOVE01" */
 #define RECORD_VERSION 1u
 #define BLOCK_BYTES 4096u               /* what is written at once; fit for O_DIRECT */
@@ -587,6 +589,28 @@ free_record:
 }
 
 /* ---- listing ---- */
+
+void move_record_sweep(const char *state_dir)
+{
+	char directory[RECORD_DIRECTORY_BYTES];
+	struct dirent *entry;
+	DIR *dir;
+
+	if (directory_name(state_dir, directory, NULL))
+		return;
+	dir = opendir(directory);
+	if (!dir)
+		return;                 /* whoever lists the records says why */
+	while ((entry = readdir(dir))) {
+		const char *id = entry->d_name + strlen(TEMPORARY_PREFIX);
+
+		if (strncmp(entry->d_name, TEMPORARY_PREFIX, strlen(TEMPORARY_PREFIX)) == 0 &&
+		    id_is_valid(id) && unlinkat(dirfd(dir), entry->d_name, 0) && errno != ENOENT)
+			log_warn("recover", "cannot remove the unfinished record '%s': %s",
+				 entry->d_name, err_strerror(errno));
+	}
+	closedir(dir);
+}
 
 static int compare_ids(const void *a, const void *b)
 {

@@ -102,6 +102,12 @@ MUST_CHECK int move_record_remove(struct move_record *record, struct err *err);
 /* Closes; the file stays.  NULL is harmless. */
 void move_record_free(struct move_record *record);
 
+/*
+ * Remove what a crash has left of records that were being made: nothing was done yet.  On the
+ * thread that makes records, of the only daemon on this state directory.
+ */
+void move_record_sweep(const char *state_dir);
+
 /* The ids of all records there, sorted; at most `capacity`, *count says how many there are. */
 MUST_CHECK int move_record_list(const char *state_dir, char (*ids)[MOVE_ID_BYTES],
 				uint32_t capacity, uint32_t *count, struct err *err);

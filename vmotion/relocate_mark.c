@@ -7,7 +7,7 @@
  * since a later move of the same disk to the same path would have the same generation.
  */
 #include <errno.h>
-#include <string.h>
+#include <stdio.h>
 
 #include "vmotion/relocate_private.h"
 
@@ -26,51 +26,38 @@ int move_mark_path(struct datastore *ds, const char *path, const char *journal_i
 	return rc == -ENOTSUP ? 0 : rc;
 }
 
-/* 0: there and ours; -ENOENT: gone; -ESTALE: something else. */
-static int judge_there(struct datastore *ds, const char *path, const struct disk_identity *expected,
-		       const char *journal_id, struct err *err)
+/* The datastore judges, under the disk's lock, also what an interrupted delete has left (D2). */
+static int delete_as(struct datastore *ds, const char *path, const struct disk_identity *expected,
+		     struct err *err)
 {
-	struct ds_disk_info there;
-	bool ours;
-	int rc = ds_disk_stat(ds, path, &there, err);
+	int rc = ds_disk_delete(ds, path, expected, err);
 
-	if (rc)
-		return rc;
-	/* A target is INCOMING with our id; a source is RETIRED. */
-	ours = there.has_identity && disk_identity_same_copy(&there.identity, expected) &&
-	       (journal_id ? there.identity.role == DISK_INCOMING &&
-			     strcmp(there.identity.journal_id, journal_id) == 0
-			   : there.identity.role == DISK_RETIRED);
-	if (ours)
-		return 0;
-	return err_set(err, ERR_DISK_MARKED, -ESTALE,
-		       "'%s:%.120s' is not the disk that this move left there: it is not deleted",
-		       datastore_name(ds), path);
-}
-
-static int delete_judged(struct datastore *ds, const char *path,
-			 const struct disk_identity *expected, const char *journal_id,
-			 struct err *err)
-{
-	int rc = judge_there(ds, path, expected, journal_id, err);
-
-	if (!rc)
-		rc = ds_disk_delete(ds, path, expected, err);
 	if (rc == -ENOENT) {
 		err_clear(err);
 		return 0;
 	}
+	if (rc == -ESTALE)
+		err_set(err, ERR_DISK_MARKED, rc,
+			"'%s:%.120s' is not the disk that this move left there: it is not deleted",
+			datastore_name(ds), path);
 	return rc;
 }
 
 int move_delete_incoming(struct datastore *ds, const char *path, const char *journal_id,
 			 const struct disk_identity *identity, struct err *err)
 {
-	return delete_judged(ds, path, identity, journal_id, err);
+	struct disk_identity expected = *identity;
+
+	expected.role = DISK_INCOMING;
+	snprintf(expected.journal_id, sizeof(expected.journal_id), "%s", journal_id);
+	return delete_as(ds, path, &expected, err);
 }
 
 int move_delete_retired(struct datastore *ds, const char *path,
 			const struct disk_identity *identity, struct err *err)
 {
-	return delete_judged(ds, path, identity, NULL, err);
+	struct disk_identity expected = *identity;
+
+	expected.role = DISK_RETIRED;
+	return delete_as(ds, path, &expected, err);
 }

@@ -221,12 +221,22 @@ static int mark(const struct pass_job *pass, const char *path,
 	return rc == -ENOTSUP ? 0 : rc;
 }
 
+/* Of a copy that was found; or of what is left of one, which may be another move's: let it be. */
+static int deleted(const struct recover_look *look, int rc, struct err *err)
+{
+	if (rc != -ESTALE || look->rc == 0)
+		return rc;
+	err_clear(err);
+	return 0;
+}
+
 static int act(const struct pass_job *pass, struct err *err)
 {
 	const struct recovery *recovery = pass->recovery;
 	struct datastore *ds = pass->datastore;
 	const struct recover_move *move = recovery->move;
 	const struct move_record_disk *disk = &move->info->disks[recovery->index];
+	const struct recover_looks *looks = &move->looks[recovery->index];
 	struct disk_identity identity = { .generation = disk->source_generation };
 
 	memcpy(identity.uuid, disk->uuid, sizeof(identity.uuid));
@@ -239,14 +249,17 @@ static int act(const struct pass_job *pass, struct err *err)
 		identity.role = DISK_RETIRED;
 		return mark(pass, disk->source_path, &identity, err);
 	case ACTION_SOURCE_DELETE:
-		return move_delete_retired(ds, disk->source_path, &identity, err);
+		return deleted(&looks->source,
+			       move_delete_retired(ds, disk->source_path, &identity, err), err);
 	case ACTION_TARGET_LIVE:
 		identity.generation = disk->target_generation;
 		identity.role = DISK_LIVE;
 		return mark(pass, disk->target_path, &identity, err);
 	case ACTION_TARGET_DELETE:
 		identity.generation = disk->target_generation;
-		return move_delete_incoming(ds, disk->target_path, move->id, &identity, err);
+		return deleted(&looks->target,
+			       move_delete_incoming(ds, disk->target_path, move->id, &identity, err),
+			       err);
 	default:
 		return 0;
 	}
@@ -501,6 +514,7 @@ static void load_all_run(struct job *job)
 	struct recovery *recovery = container_of(job, struct recovery, job);
 	uint32_t count = 0;
 
+	move_record_sweep(recovery->state_dir);
 	if (move_record_list(recovery->state_dir, recovery->ids, RECOVER_MOVES_MAX, &count,
 			     &recovery->err))
 		return;

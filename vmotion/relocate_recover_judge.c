@@ -19,9 +19,13 @@ static bool is_ours(const struct recover_look *look, const struct move_record_in
 	       strcmp(look->info.identity.journal_id, move->id) == 0;
 }
 
+/*
+ * Gone, or there is only what an interrupted create or delete has left: names without data.
+ * Whose it is, its deletion finds out.
+ */
 static bool is_gone(const struct recover_look *look)
 {
-	return look->err.id == ERR_DISK_UNKNOWN;
+	return look->err.id == ERR_DISK_UNKNOWN || look->rc == -ENOENT;
 }
 
 static void explain(const struct recover_look *look, const char *side, const char *ds,
@@ -115,7 +119,9 @@ static int plan_source(const struct move_record_info *move, const struct move_re
 		   is_ours(source, move, DISK_MOVING)) {
 		out->actions |= ACTION_SOURCE_LIVE;
 	}
-	if (is_copy(target, disk, disk->target_generation) && is_ours(target, move, DISK_INCOMING))
+	if ((is_gone(target) && disk->target_has_identity) ||
+	    (is_copy(target, disk, disk->target_generation) &&
+	     is_ours(target, move, DISK_INCOMING)))
 		out->actions |= ACTION_TARGET_DELETE;
 	return 0;
 }
@@ -133,6 +139,9 @@ static int plan_target(const struct move_record_info *move, const struct move_re
 	}
 	if (is_copy(target, disk, disk->target_generation) && is_ours(target, move, DISK_INCOMING))
 		out->actions |= ACTION_TARGET_LIVE;
+	if (is_gone(source) && disk->source_has_identity && !forced &&
+	    move->flags & MOVE_DELETE_SOURCE)
+		out->actions |= ACTION_SOURCE_DELETE;
 	if (!is_copy(source, disk, disk->source_generation))
 		return 0;
 	if (is_ours(source, move, DISK_MOVING))

@@ -860,6 +860,12 @@ static void test_leftovers(void **state)
 	who.generation++;
 	assert_int_equal(ds_disk_delete(ds, "m.img", &who, &err), -ESTALE);
 	who.generation--;
+	/* The same copy in another role: a later move's target is not an earlier one's (R-J5). */
+	who.role = DISK_INCOMING;
+	assert_int_equal(ds_disk_delete(ds, "m.img", &who, &err), -ESTALE);
+	who.role = DISK_RETIRED;
+	assert_int_equal(ds_disk_delete(ds, "m.img", &who, &err), -ESTALE);
+	who.role = DISK_LIVE;
 	assert_int_equal(ds_disk_delete(ds, "m.img", &who, &err), 0);
 	assert_int_equal(create("m.img", MIB, PROVISION_THIN), 0);
 	who = stat_disk("n.vmdk").identity;

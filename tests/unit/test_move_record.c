@@ -148,7 +148,13 @@ static void test_unfinished_record_is_none(void **state)
 	close(fd);
 	assert_int_equal(move_record_list(place.dir, ids, 4, &count, NULL), 0);
 	assert_int_equal(count, 0);
+	move_record_sweep(place.dir);
+	assert_int_not_equal(access(path, F_OK), 0);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	close(fd);
 	record = create(&place);
+	move_record_sweep(place.dir);
 	assert_int_equal(move_record_list(place.dir, ids, 4, &count, NULL), 0);
 	assert_int_equal(count, 1);
 	assert_string_equal(ids[0], place.info.id);

@@ -21,7 +21,7 @@
 /* ---- the judgement ---- */
 
 enum there { GONE, UNREACHABLE, OTHER, LIVE, MOVING, MOVING_ELSEWHERE, INCOMING, INCOMING_ELSEWHERE,
-	     RETIRED };
+	     RETIRED, REST };
 
 static struct move_record_disk a_disk = { .source_datastore = "one", .source_path = "a",
 					  .target_datastore = "two", .target_path = "a",
@@ -41,6 +41,8 @@ static struct recover_look look_of(enum there there, uint64_t generation)
 
 	if (there == GONE)
 		look.rc = err_set(&look.err, ERR_DISK_UNKNOWN, -ENOENT, "gone");
+	if (there == REST)
+		look.rc = err_set(&look.err, ERR_DISK_BAD_DESCRIPTOR, -ENOENT, "no data");
 	if (there == UNREACHABLE)
 		look.rc = err_set(&look.err, ERR_DS_UNREACHABLE, -EIO, "down");
 	if (look.rc)
@@ -65,8 +67,11 @@ static void test_judgement(void **state)
 		unsigned actions;
 		int rc;                 /* of the plan: what is left undone keeps the record */
 	} rows[] = {
-		{ MOVE_RESERVED, 0, LIVE, GONE, RECOVER_SOURCE, 0, 0 },
-		{ MOVE_RESERVED, 0, MOVING, GONE, RECOVER_SOURCE, ACTION_SOURCE_LIVE, 0 },
+		{ MOVE_RESERVED, 0, LIVE, GONE, RECOVER_SOURCE, ACTION_TARGET_DELETE, 0 },
+		{ MOVE_RESERVED, 0, MOVING, GONE, RECOVER_SOURCE,
+		  ACTION_SOURCE_LIVE | ACTION_TARGET_DELETE, 0 },
+		{ MOVE_RESERVED, 0, LIVE, REST, RECOVER_SOURCE, ACTION_TARGET_DELETE, 0 },
+		{ MOVE_RESERVED, 0, REST, INCOMING, RECOVER_UNKNOWN, 0, 0 },
 		{ MOVE_RESERVED, 0, MOVING, INCOMING, RECOVER_SOURCE,
 		  ACTION_SOURCE_LIVE | ACTION_TARGET_DELETE, 0 },
 		{ MOVE_ABORTED, 0, MOVING, INCOMING, RECOVER_SOURCE,
@@ -88,7 +93,12 @@ static void test_judgement(void **state)
 		  ACTION_SOURCE_DELETE, 0 },
 		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, MOVING, INCOMING, RECOVER_TARGET,
 		  ACTION_SOURCE_RETIRE | ACTION_SOURCE_DELETE | ACTION_TARGET_LIVE, 0 },
-		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, GONE, LIVE, RECOVER_TARGET, 0, 0 },
+		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, GONE, LIVE, RECOVER_TARGET,
+		  ACTION_SOURCE_DELETE, 0 },
+		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, REST, LIVE, RECOVER_TARGET,
+		  ACTION_SOURCE_DELETE, 0 },
+		{ MOVE_COMMITTED, 0, REST, LIVE, RECOVER_TARGET, 0, 0 },
+		{ MOVE_COMMITTED, 0, MOVING, REST, RECOVER_UNKNOWN, 0, 0 },
 		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, LIVE, LIVE, RECOVER_TARGET, 0, 0 },
 		{ MOVE_COMMITTED, MOVE_DELETE_SOURCE, OTHER, LIVE, RECOVER_TARGET, 0, 0 },
 		{ MOVE_COMMITTED, 0, UNREACHABLE, INCOMING, RECOVER_TARGET, ACTION_TARGET_LIVE,
@@ -285,6 +295,40 @@ static void test_damaged_record_waits(void **state)
 }
 
 /* R-J5: a new disk was put at the target's path meanwhile: it is not touched. */
+/*
+ * R-J5, D2: an earlier recovery was itself killed between the target's data and its
+ * descriptor.  What is left of this move goes, what is left of another's stays; neither keeps
+ * the record.
+ */
+static void rest_of_a_target(const char *its_move, bool goes)
+{
+	struct move_fixture fixture;
+	struct recovery *recovery;
+	char data[128], descriptor[128];
+
+	open_world(&fixture);
+	put_copy(&fixture, 0, DISK_MOVING, "t1-00");
+	put_copy(&fixture, 1, DISK_INCOMING, its_move);
+	put_record(&fixture, "t1-00", MOVE_RESERVED);
+	snprintf(data, sizeof(data), "%s/two/a-flat.vmdk", fixture.root);
+	snprintf(descriptor, sizeof(descriptor), "%s/two/a.vmdk", fixture.root);
+	assert_int_equal(unlink(data), 0);
+	recovery = recover(&fixture);
+	assert_int_equal(recovery_count(recovery), 0);
+	assert_int_equal(count_records(&fixture), 0);
+	assert_int_equal(access(descriptor, F_OK) == 0, !goes);
+	assert_int_equal(stat_disk(&fixture, 0, "a.vmdk").identity.role, DISK_LIVE);
+	recovery_free(recovery);
+	close_world(&fixture);
+}
+
+static void test_rest_of_a_target(void **state)
+{
+	(void)state;
+	rest_of_a_target("t1-00", true);
+	rest_of_a_target("t2-00", false);
+}
+
 static void test_stranger_at_the_target_survives(void **state)
 {
 	struct move_fixture fixture;
@@ -311,6 +355,7 @@ int main(void)
 		cmocka_unit_test(test_keep_source_against_a_lost_target),
 		cmocka_unit_test(test_keep_against_proof_is_refused),
 		cmocka_unit_test(test_damaged_record_waits),
+		cmocka_unit_test(test_rest_of_a_target),
 		cmocka_unit_test(test_stranger_at_the_target_survives),
 	};
 

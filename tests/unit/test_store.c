@@ -102,6 +102,55 @@ static void live_and_die(const char *path)
 	_exit(task_table_find(life.table, "t2")->state == USER_TASK_RUNNING ? 0 : 1);
 }
 
+/*
+ * A daemon that dies as soon as a task runs, whatever is still to be written: the task is
+ * known to the next, and its number is not given to another.
+ */
+static void die_when_it_runs(struct timer *timer)
+{
+	struct life *life = container_of(timer, struct life, poll);
+
+	if (task_table_find(life->table, "t1")->state == USER_TASK_RUNNING)
+		_exit(0);
+	timer_start(timer, 0);
+}
+
+static void test_what_runs_is_stored(void **unused)
+{
+	char dir[] = "/tmp/test-store-XXXXXX", path[64];
+	struct user_task *task;
+	struct life life;
+	int status;
+	pid_t pid;
+
+	(void)unused;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/tasks.db", dir);
+	pid = fork();
+	if (pid == 0) {
+		life_begin(&life, path);
+		add(&life);
+		timer_init(&life.poll, life.loop, die_when_it_runs);
+		timer_start(&life.poll, 0);
+		loop_run(life.loop);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	life_begin(&life, path);
+	task = add(&life);
+	assert_string_equal(task->id, "t2");
+	drain(&life);
+	user_task_move(task, USER_TASK_COMPLETED);
+	drain(&life);
+	task_table_free(life.table);
+	events_free(life.events);
+	store_close(life.store);
+	loop_free(life.loop);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
 static void test_tasks_survive(void **unused)
 {
 	char dir[] = "/tmp/test-store-XXXXXX", path[64];
@@ -285,6 +334,7 @@ static void test_idempotency(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_runs_is_stored),
 		cmocka_unit_test(test_tasks_survive),
 		cmocka_unit_test(test_schema_of_the_future),
 		cmocka_unit_test(test_state_dir),

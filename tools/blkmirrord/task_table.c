@@ -19,28 +19,57 @@ static const char task_put_sql[] =
 static const char task_prune_sql[] =
 	"DELETE FROM task WHERE number <= ?1 AND state IN ('completed', 'failed', 'cancelled')";
 
-void task_table_persist(struct task_table *table, struct user_task *task)
+static int task_put(struct task_table *table, const struct user_task *task,
+		    void (*done)(int rc, const struct err *err, void *user), struct err *err)
 {
-	json_t *object;
-	char *text;
-	struct err err = { 0 };
+	json_t *object = user_task_json(task);
+	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	int rc;
 
-	if (!table->store)
-		return;
-	object = user_task_json(task);
-	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
-	if (!text) {
-		log_error("task", "%s: out of memory: its history is behind", task->id);
-		return;
-	}
+	if (!text)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
 	struct store_value values[] = { STORE_INT(task->number),
 					STORE_TEXT(user_task_state_name(task->state)),
 					STORE_TEXT(task->ops->type), STORE_TEXT(text) };
 
-	if (store_exec(table->store, task_put_sql, values, 4, NULL, NULL, &err))
-		log_error("task", "%s: its history is behind: %s", task->id, err.cause);
+	rc = store_exec(table->store, task_put_sql, values, 4, done, table, err);
 	free(text);
+	return rc;
+}
+
+void task_table_persist(struct task_table *table, struct user_task *task)
+{
+	struct err err = { 0 };
+
+	if (table->store && task_put(table, task, NULL, &err))
+		log_error("task", "%s: its history is behind: %s", task->id, err.cause);
+}
+
+/* It cannot be made durable: then it is not begun either. */
+static void task_not_stored(struct task_table *table, uint64_t number, const struct err *err)
+{
+	list_for_each (node, &table->live) {
+		struct user_task *task = list_entry(node, struct user_task, node);
+
+		if (task->number != number)
+			continue;
+		if (task->ops->dropped)
+			task->ops->dropped(task);
+		user_task_fail(task, err);
+		return;
+	}
+}
+
+/* New tasks are stored in the order of their numbers, none is left out. */
+static void task_stored(int rc, const struct err *err, void *user)
+{
+	struct task_table *table = user;
+
+	table->stored_number++;
+	if (rc)
+		task_not_stored(table, table->stored_number, err);
+	task_table_pump(table);
 }
 
 static void task_table_prune(struct task_table *table)
@@ -97,6 +126,7 @@ static int load_history(struct task_table *table, struct err *err)
 		return rc;
 	table->last_number =
 		(uint64_t)json_integer_value(json_array_get(json_array_get(rows, 0), 0));
+	table->stored_number = table->last_number;
 	json_decref(rows);
 	rows = NULL;
 	rc = store_load(table->store,
@@ -186,22 +216,27 @@ void task_table_close_admission(struct task_table *table)
 
 int task_table_add(struct task_table *table, struct user_task *task, struct err *err)
 {
+	int rc;
+
 	if (table->closed)
 		return err_set(err, ERR_SHUTTING_DOWN, -ESHUTDOWN, "the daemon is stopping");
 	if (table->live_count >= USER_TASKS_LIVE_MAX)
 		return err_set(err, ERR_TASK_QUEUE_FULL, -EBUSY, "%u tasks wait or run already",
 			       table->live_count);
 	task->table = table;
-	task->number = ++table->last_number;
+	task->number = table->last_number + 1;
 	snprintf(task->id, sizeof(task->id), "t%llu", (unsigned long long)task->number);
 	task->state = USER_TASK_QUEUED;
 	task->created_ms = wall_now_ms();
 	if (task->weight == 0)
 		task->weight = 100;
+	rc = table->store ? task_put(table, task, task_stored, err) : 0;
+	if (rc)
+		return rc;
+	table->last_number = task->number;
 	list_append(&table->live, &task->node);
 	table->live_count++;
 	task_table_stamp(table, task);
-	task_table_persist(table, task);
 	if (task->number % 64 == 0)
 		task_table_prune(table);
 	task_table_pump(table);
@@ -212,7 +247,7 @@ int task_table_add(struct task_table *table, struct user_task *task, struct err 
 
 void task_table_pump(struct task_table *table)
 {
-	if (table->pump_posted)
+	if (table->pump_posted || table->closed)
 		return;
 	table->pump_posted = true;
 	loop_post(table->loop, &table->pump);
@@ -227,6 +262,9 @@ static void pump_priority(struct task_table *table, struct admission *admission,
 		struct user_task *task = list_entry(node, struct user_task, node);
 
 		if (task->state != USER_TASK_QUEUED || task->priority != priority)
+			continue;
+		/* Its number must never be another's: its move goes by it on the datastores. */
+		if (table->store && task->number > table->stored_number)
 			continue;
 		if (admission_try(admission, &task->claim, waiting_for)) {
 			user_task_move(task, USER_TASK_RUNNING);

@@ -14,6 +14,7 @@ struct task_table {
 	void *user;
 	bool closed;
 	uint64_t last_number;
+	uint64_t stored_number;         /* tasks up to here are durable; the others may not start */
 	uint64_t last_stamp;
 	struct list live;               /* by number */
 	struct list recent;             /* ended, oldest first */

@@ -109,7 +109,8 @@ void task_table_close_admission(struct task_table *table);
 
 /*
  * Give a prepared task (ops, subject, priority, claim set) its id and queue it; it may start
- * at once, from a posted task.  Takes it on success.  ERR_TASK_QUEUE_FULL.
+ * once its id is durable, never from inside.  Takes it on success.  ERR_TASK_QUEUE_FULL, or
+ * what store_exec() says.
  */
 MUST_CHECK int task_table_add(struct task_table *table, struct user_task *task, struct err *err);
 
