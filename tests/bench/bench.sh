@@ -73,7 +73,9 @@ store_open
 say "machine: $(nproc) CPUs, load $(cut -d' ' -f1-3 /proc/loadavg), Linux $(uname -r)," \
 	"$(qemu-storage-daemon --version | head -1)"
 store_fill_source
+failed=()
 for name; do
-	run_one "$name"
+	run_one "$name" || failed+=("$name")
 done
 python3 tests/bench/report.py "$BENCH_RESULTS" "$BENCH_OUT"
+[ ${#failed[@]} = 0 ] || { say "bench: failed: ${failed[*]}"; exit 1; }
