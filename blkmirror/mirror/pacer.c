@@ -110,7 +110,7 @@ static bool pacer_queues(const struct pacer *pacer, uint64_t most_ns)
 /* The store has become slower: what it takes at the least is learnt anew, bit by bit. */
 static void pacer_raise_least_delay(struct pacer *pacer)
 {
-	pacer->least_delay_ns += pacer->least_delay_ns / 32 + 1;
+	pacer->least_delay_ns += pacer->least_delay_ns / 32;
 }
 
 /* ---- the window ---- */
@@ -163,16 +163,24 @@ static void pacer_shrink(struct pacer *pacer, unsigned eighths, uint64_t least_b
 	pacer_set_window(pacer, MIN(pacer->window_bytes, bytes));
 }
 
+/*
+ * What the stores do in QUEUE_IDLE_NS at their best, on top of what a request takes.  That is
+ * above what keeps them busy; what they do when the machine is short of CPU does not count,
+ * else a narrow window would be the reason for a narrower one.
+ */
+static uint64_t pacer_idle_bytes(const struct pacer *pacer)
+{
+	uint64_t ns = QUEUE_IDLE_NS + pacer->least_delay_ns + pacer->least_delay_ns / 4;
+	uint64_t bytes = (uint64_t)((unsigned __int128)pacer->best_rate_bytes * ns / SAMPLE_NS);
+
+	return MAX(bytes, PACER_WINDOW_START);
+}
+
 static void pacer_steer_idle(struct pacer *pacer)
 {
-	uint64_t window = pacer->window_bytes;
-
-	if (window < PACER_WINDOW_START || !pacer_queues(pacer, QUEUE_IDLE_NS))
-		pacer_set_window(pacer, window * 2);
-	else if (window == PACER_WINDOW_START)
+	pacer_set_window(pacer, MIN(pacer->window_bytes * 2, pacer_idle_bytes(pacer)));
+	if (pacer->window_bytes == PACER_WINDOW_START)
 		pacer_raise_least_delay(pacer);
-	else if (pacer_queues(pacer, 2 * QUEUE_IDLE_NS))
-		pacer_set_window(pacer, MAX(window / 8 * 7, PACER_WINDOW_START));
 }
 
 /* The guest is there, but says too little. */
