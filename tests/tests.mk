@@ -104,7 +104,7 @@ check-fuzz: $(if $(HAVE_FUZZ_CC),$(FUZZERS)) ## fuzzers, FUZZ_SECONDS (10) each 
 BENCH_PROGRAMS := $(patsubst tests/bench/%.c,$(B)/tests/bench/%,$(wildcard tests/bench/*.c))
 
 .PHONY: bench
-bench: $(BENCH_PROGRAMS) ## side by side with peers; BENCH_QUICK=1 for a try (bench-NAME: one of bench-list)
+bench: $(BENCH_PROGRAMS) ## side by side with peers; QUICK=1 for a try (bench-NAME: one of bench-list)
 	@tests/bench/bench.sh
 
 .PHONY: bench-list

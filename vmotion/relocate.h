@@ -99,6 +99,7 @@ struct relocate_disk_status {
 struct relocate_status {
 	enum relocate_state state;
 	enum relocate_phase phase;
+	/* Over all phases (mover.h): done of total never falls, and is all of it at the end. */
 	uint64_t total_bytes, done_bytes, remaining_bytes, rate_bytes_per_s, eta_s;
 	bool degraded;
 	struct err degraded_why;        /* degraded, paused by a fault, or left over */

@@ -87,6 +87,28 @@ void io_snapshot_subtract(struct io_snapshot *later, const struct io_snapshot *e
 		later->buckets[i] -= earlier->buckets[i];
 }
 
+void io_snapshot_add(struct io_snapshot *sum, const struct io_snapshot *more)
+{
+	sum->read_ops += more->read_ops;
+	sum->read_bytes += more->read_bytes;
+	sum->write_ops += more->write_ops;
+	sum->write_bytes += more->write_bytes;
+	sum->flush_ops += more->flush_ops;
+	sum->errors += more->errors;
+	sum->latency_sum_ns += more->latency_sum_ns;
+	for (unsigned i = 0; i < IO_STATS_BUCKETS; i++)
+		sum->buckets[i] += more->buckets[i];
+}
+
+uint64_t io_snapshot_slower(const struct io_snapshot *snapshot, uint64_t latency_ns)
+{
+	uint64_t slower = 0;
+
+	for (unsigned i = bucket_of(latency_ns) + 1; i < IO_STATS_BUCKETS; i++)
+		slower += snapshot->buckets[i];
+	return slower;
+}
+
 uint64_t io_snapshot_ops(const struct io_snapshot *snapshot)
 {
 	return snapshot->read_ops + snapshot->write_ops + snapshot->flush_ops;

@@ -41,6 +41,9 @@ void io_stats_snapshot(const struct io_stats *stats, struct io_snapshot *out);
 /* The difference of two snapshots of one disk: what happened between them. */
 void io_snapshot_subtract(struct io_snapshot *later, const struct io_snapshot *earlier);
 
+/* The sum of two disks. */
+void io_snapshot_add(struct io_snapshot *sum, const struct io_snapshot *more);
+
 uint64_t io_snapshot_ops(const struct io_snapshot *snapshot);
 
 /* The latency below which `per_mille` of all operations lie (999: p99.9); 0 when there were none. */
@@ -48,6 +51,9 @@ uint64_t io_snapshot_quantile_ns(const struct io_snapshot *snapshot, unsigned pe
 
 /* The largest latency since the last call, and start anew. */
 uint64_t io_stats_take_max_ns(struct io_stats *stats);
+
+/* How many operations took longer than `latency_ns`, to the precision of a bucket. */
+uint64_t io_snapshot_slower(const struct io_snapshot *snapshot, uint64_t latency_ns);
 
 /* Upper bound of a bucket, for exporting the histogram. */
 uint64_t io_stats_bucket_limit_ns(unsigned bucket);

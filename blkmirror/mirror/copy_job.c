@@ -66,7 +66,7 @@ static void copy_job_end(struct copy_job *job)
 
 	engine->jobs_in_flight--;
 	engine->window_bytes -= job->window.len_bytes;
-	pacer_finished(engine->pacer, job->charged_bytes);
+	pacer_finished(engine->pacer, job->charged_bytes, job->charged_ns);
 	mirror_window_close(engine->mirror, &job->window);
 	copy_job_put(job);
 	copy_engine_kick(engine);
@@ -362,6 +362,7 @@ int64_t copy_job_start(struct copy_engine *engine, const struct copy_run *run, b
 	engine->stats.jobs++;
 	engine->stats.dual_jobs += dual;
 	job->charged_bytes = job->kind == RUN_ZERO ? 0 : job->window.len_bytes;
+	job->charged_ns = loop_now_ns(engine->loop);
 	pacer_started(engine->pacer, job->charged_bytes);
 	len = job->window.len_bytes;
 	if (job->kind == RUN_ZERO)

@@ -28,7 +28,7 @@ struct copy_job {
 	struct window window;
 	enum run_kind kind;
 	struct buf *data;
-	uint64_t charged_bytes;         /* at the pacer */
+	uint64_t charged_bytes, charged_ns;     /* at the pacer, and when */
 	uint64_t data_bytes;            /* written as data */
 	uint64_t started_ns;            /* of the target writes; 0: none in flight */
 	uint32_t writes_pending;

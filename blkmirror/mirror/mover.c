@@ -344,21 +344,19 @@ static void mover_pacer_ready(void *user)
 	}
 }
 
-static uint64_t mover_guest_sample(void *user, uint64_t *latency_sum_ns)
+static void mover_guest_sample(void *user, struct io_snapshot *out, uint64_t *in_flight)
 {
 	struct mover *mover = user;
-	uint64_t ops = 0;
 
-	*latency_sum_ns = 0;
+	*out = (struct io_snapshot){ 0 };
+	*in_flight = 0;
 	mover_for_each(part, mover) {
-		const struct io_stats *stats = gate_stats(part->gate);
+		struct io_snapshot one;
 
-		ops += atomic_load_explicit(&stats->read_ops, memory_order_relaxed) +
-		       atomic_load_explicit(&stats->write_ops, memory_order_relaxed);
-		*latency_sum_ns += atomic_load_explicit(&stats->latency_sum_ns,
-							memory_order_relaxed);
+		io_stats_snapshot(gate_stats(part->gate), &one);
+		io_snapshot_add(out, &one);
+		*in_flight += gate_in_flight(part->gate) + gate_held(part->gate);
 	}
-	return ops;
 }
 
 static void mover_default(uint64_t *value, uint64_t otherwise)

@@ -101,7 +101,11 @@ struct mover_disk_stats {
 
 struct mover_stats {
 	enum mover_state state;
-	uint64_t done_bytes, total_bytes;       /* progress of the present phase over all disks */
+	/*
+	 * Progress over all disks and phases: each byte to be copied, and to be verified where
+	 * that is asked for.  Never falls; all of it once DONE.
+	 */
+	uint64_t done_bytes, total_bytes;
 	uint64_t rate_bytes_per_s;              /* over the last seconds */
 	uint64_t mirror_rate_bytes_per_s;
 	uint64_t stun_ns;                       /* of the switch-over; 0: not yet */

@@ -83,6 +83,7 @@ struct mover {
 	uint64_t fault_since_ns;
 	bool verify_started;
 	uint64_t verify_total_bytes;
+	uint64_t progress_bytes;        /* the most that has been told */
 
 	enum switch_step step;
 	uint32_t step_pending;          /* parts that this step waits for */

@@ -32,25 +32,39 @@ static void part_stats(const struct mover_part *part, struct mover_disk_stats *o
 	};
 }
 
-/* Progress of the present phase. */
-static void mover_progress(const struct mover *mover, struct mover_stats *out)
+/* How much of `size` corresponds to what has been verified of what there was to verify. */
+static uint64_t mover_verified_part(const struct mover *mover, uint64_t unverified, uint64_t size)
 {
-	uint64_t dirty = 0, unverified = 0, size = 0;
+	uint64_t total = mover->verify_total_bytes;
+
+	if (!mover->verify_started)
+		return 0;
+	if (total == 0)
+		return size;
+	return (uint64_t)((unsigned __int128)(total - MIN(unverified, total)) * size / total);
+}
+
+/*
+ * All bytes are to be copied, and then to be verified, if they are.  What the guest makes dirty
+ * or unverified again is work, but no step back: it never falls (and stands still meanwhile).
+ */
+static void mover_progress(struct mover *mover, struct mover_stats *out)
+{
+	uint64_t dirty = 0, unverified = 0, size = 0, done;
 
 	for (uint32_t i = 0; i < out->disk_count; i++) {
 		dirty += out->disks[i].dirty_bytes;
 		unverified += out->disks[i].unverified_bytes;
 		size += out->disks[i].size_bytes;
 	}
-	if (mover->state >= MOVER_SWITCH && mover->state <= MOVER_DONE) {
-		out->total_bytes = out->done_bytes = size;
-	} else if (mover->state == MOVER_VERIFY && mover->verify_started && dirty == 0) {
-		out->total_bytes = mover->verify_total_bytes;
-		out->done_bytes = out->total_bytes - MIN(unverified, out->total_bytes);
-	} else {
-		out->total_bytes = size;
-		out->done_bytes = size - MIN(dirty, size);
-	}
+	out->total_bytes = mover->options.verify ? 2 * size : size;
+	done = size - MIN(dirty, size);
+	if (mover->options.verify)
+		done += mover_verified_part(mover, unverified, size);
+	if (mover->state == MOVER_DONE)
+		done = out->total_bytes;
+	mover->progress_bytes = MAX(mover->progress_bytes, done);
+	out->done_bytes = mover->progress_bytes;
 }
 
 /* Work done: what was really read or written; holes cost nothing and count for nothing. */

@@ -25,7 +25,7 @@ struct verify_job {
 	bool need_source;
 	uint32_t pending;
 	int target_result, source_result;
-	uint64_t charged_bytes;
+	uint64_t charged_bytes, charged_ns;     /* at the pacer, and when */
 	uint64_t target_from_ns;        /* 0: no read of the target in flight */
 	struct buf *data;               /* the target's bytes, then the source's */
 	uint8_t *target_bytes, *source_bytes;
@@ -88,7 +88,7 @@ static void verify_job_end(struct verify_job *job)
 	struct verifier *verifier = job->verifier;
 
 	verifier->jobs_in_flight--;
-	pacer_finished(verifier->pacer, job->charged_bytes);
+	pacer_finished(verifier->pacer, job->charged_bytes, job->charged_ns);
 	mirror_window_close(verifier->mirror, &job->window);
 	verify_job_put(job);
 	verifier_kick(verifier);
@@ -316,6 +316,7 @@ static void verify_job_read(struct verify_job *job)
 	job->source_bytes = job->data->bytes + len;
 	job->charged_bytes = len;
 	job->target_from_ns = loop_now_ns(verifier->loop);
+	job->charged_ns = job->target_from_ns;
 	pacer_started(verifier->pacer, len);
 	job->pending = job->need_source ? 2 : 1;
 	job->target_read = (struct blk_req){ .data = job->data, .done = verify_target_read };

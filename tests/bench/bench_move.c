@@ -11,7 +11,8 @@
  *     quit            end
  *
  * and read one JSON document a line from stdout, at "ready" (clients may come), "started",
- * "synced", "done" (the old source is closed; the disk is TARGET now) and "failed".  ns is the monotonic clock.
+ * "synced", "done" (the disk is TARGET now), "closed" (and its old source is) and "failed".
+ * ns is the monotonic clock.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -132,18 +133,27 @@ static void bench_end(struct bench *bench)
 	nbd_server_close(bench->server, NULL, (void (*)(void *))loop_stop, bench->loop);
 }
 
+/* The disk is authoritative now: it serves the guest without the hop to its thread. */
+static void disk_drained(struct gate *gate, void *user)
+{
+	struct bench *bench = user;
+
+	if (blk_file_set_submit_thread(bench->disk, false) != 0)
+		die("submit thread", -EIO);
+	gate_release(gate);
+	say(bench, "closed", "%s", "");
+}
+
 static void move_freed(void *user)
 {
 	struct bench *bench = user;
-	struct blk_dev *old = bench->disk;
 
+	blk_close(bench->disk);
 	bench->mover = NULL;
 	bench->disk = bench->target;
 	bench->target = NULL;
-	blk_close(old);
-	if (blk_file_set_submit_thread(bench->disk, false) != 0)
-		die("submit thread", -EIO);
-	say(bench, "closed", "%s", "");
+	gate_hold(bench->gate);
+	gate_drain(bench->gate, disk_drained, bench);
 }
 
 static void move_say(struct bench *bench, const char *event)

@@ -12,6 +12,7 @@ TARGET_DIR = os.environ["BENCH_TARGET_DIR"]
 RESULTS = os.environ["BENCH_RESULTS"]
 SIZE_BYTES = int(os.environ["BENCH_SIZE_BYTES"])
 RUNS = int(os.environ["BENCH_RUNS"])
+PREFIX = os.environ.get("BENCH_PREFIX", "")      # of the figures' names: which store
 QUICK = os.environ.get("BENCH_QUICK") == "1"
 
 SOURCE = os.path.join(SOURCE_DIR, "source.raw")
@@ -44,7 +45,7 @@ def record(name, unit, better, values, peer_name, limit=None, runs=None):
     values: lists by side, 'ours' and 'peer', and where there is one 'twin': the peer a second
     time, whose ratio to the peer shows what a ratio of 1 looks like here.
     """
-    row = {"name": name, "unit": unit, "better": better, "peer_name": peer_name,
+    row = {"name": PREFIX + name, "unit": unit, "better": better, "peer_name": peer_name,
            "ours": statistics.median(values["ours"]), "peer": statistics.median(values["peer"]),
            "runs": runs or len(values["ours"]), "samples": values}
     row["ratio"] = row["ours"] / row["peer"] if row["peer"] else None

@@ -16,7 +16,10 @@ SIDES = [("ours", Ours), ("peer", Peer), ("twin", Peer)]
 def copy_once(mover):
     try:
         with mover(SOURCE) as disk:
-            return disk.move(TARGET).complete().total_s
+            move = disk.move(TARGET).complete()
+            if move.switch_s > 0.5:
+                progress(f"  {disk.name}: {move.switch_s:.2f} s of it in the switch-over")
+            return move.total_s
     finally:
         remove(TARGET)
 

@@ -9,7 +9,7 @@ All three servers run all the time, idle but for the one that is asked.
 from common import QUICK, RUNS, SIZE_BYTES, SOURCE, fio, order, progress, record
 from movers import Ours, Peer
 
-SECONDS = 1 if QUICK else 3
+SECONDS = 1 if QUICK else 2
 
 JOBS = [(f"export/{rw}-qd{depth}", rw, "4k", depth)
         for rw in ("randread", "randwrite") for depth in (1, 16, 64)]

@@ -21,8 +21,8 @@ class Guest:
         command = [
             "fio", "--name=guest", "--ioengine=nbd", f"--uri={uri}", "--rw=randwrite", "--bs=4k",
             f"--size={size_bytes}", f"--iodepth={depth}", "--time_based", "--runtime=3600",
-            "--norandommap", "--randrepeat=0", "--refill_buffers", "--write_lat_log=guest", "--log_unix_epoch=1",
-            "--output=fio.out"]
+            "--norandommap", "--randrepeat=0", "--refill_buffers",
+            "--write_lat_log=guest", "--log_unix_epoch=1", "--output=fio.out"]
         if rate:
             command.append(f"--rate_iops={rate}")
         self.process = subprocess.Popen(command, cwd=self.dir, stdout=subprocess.DEVNULL)

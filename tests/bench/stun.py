@@ -18,7 +18,7 @@ import time
 from common import QUICK, SOURCE_DIR, TARGET_DIR, progress, record, remove
 from movers import PROGRAMS, Ours, Peer
 
-RUNS = int(os.environ.get("BENCH_STUN_RUNS") or (10 if QUICK else 60))
+RUNS = int(os.environ.get("BENCH_STUN_RUNS") or (20 if QUICK else 200))
 DISK_BYTES = 64 << 20
 AFTER_S = 0.02
 P95 = 0.95

@@ -471,9 +471,15 @@ static bool state_is_end(enum relocate_state state)
 static void move_changed(struct relocation *relocation, void *user)
 {
 	struct move *move = user;
+	uint64_t done_bytes = move->status.done_bytes, total_bytes = move->status.total_bytes;
 
 	move->changes++;
 	relocation_status(relocation, &move->status);
+	/* Whatever befalls it, the progress shown never falls, and ends at 100 %. */
+	CHECK((unsigned __int128)move->status.done_bytes * MAX(total_bytes, UINT64_C(1)) >=
+	      (unsigned __int128)done_bytes * move->status.total_bytes);
+	CHECK(move->status.total_bytes >= total_bytes);
+	CHECK(move->status.state != RELOCATE_COMPLETED || move->status.remaining_bytes == 0);
 	move->ended = state_is_end(move->status.state);
 	loop_stop(move->fixture->loop);
 }
@@ -507,7 +513,7 @@ void move_start(struct move *move, struct move_fixture *fixture, const struct re
 {
 	move->fixture = fixture;
 	move->ended = false;
-	move->status.state = RELOCATE_RUNNING;
+	move->status = (struct relocate_status){ .state = RELOCATE_RUNNING };
 	CHECK(relocate_start(fixture->service, spec, move_changed, move, &move->relocation,
 			     &fixture->err) == 0);
 }

@@ -598,6 +598,66 @@ static void test_no_single_target_failure_is_seen(void **unused)
 	}
 }
 
+/* ---- progress ---- */
+
+/*
+ * A guest that dirties what was copied, a target that fails once, and a pause in which the
+ * guest goes on: what is told never falls, is half after the copy where there is a
+ * verification, and ends whole.
+ */
+static void test_progress_never_falls(void **unused)
+{
+	struct mover_stats *stats = calloc(1, sizeof(*stats));
+	struct rig_options options = usual(1, 16 * MIB);
+	struct busy_guest guest = { .write = rig_write_new() };
+	struct wrap_fault_rule rule = { .ops = ALL_OPS, .from_nth = 60, .fail_count = 1,
+					.error = -EIO };
+	uint64_t last_bytes = 0;
+	bool was_verifying = false, was_paused = false;
+	unsigned paused_rounds = 0;
+	struct rig *rig;
+
+	(void)unused;
+	assert_non_null(stats);
+	options.mover.verify = true;
+	options.source_delay.min_ns = options.source_delay.max_ns = 20 * MS;
+	options.target_delay = options.source_delay;
+	rig = rig_new(&options);
+	wrap_fault_set(rig->disks[0].target_fault, &rule);
+	guest.rig = rig;
+	guest.write->done = true;
+	timer_init(&guest.timer, rig->loop, busy_guest_fired);
+	timer_start(&guest.timer, 1);
+	rig_start(rig);
+	do {
+		rig_run_for(rig, 10 * MS);
+		if (last_bytes >= 4 * MIB && !was_paused) {
+			assert_int_equal(mover_pause(rig->mover, NULL), 0);
+			was_paused = true;
+		}
+		paused_rounds += mover_state(rig->mover) == MOVER_PAUSED;
+		if (paused_rounds == 50 && mover_state(rig->mover) == MOVER_PAUSED)
+			assert_int_equal(mover_resume(rig->mover, NULL), 0);
+		mover_stats(rig->mover, stats);
+		assert_int_equal(stats->total_bytes, 32 * MIB);
+		assert_in_range(stats->done_bytes, last_bytes, stats->total_bytes);
+		last_bytes = stats->done_bytes;
+		if (stats->state == MOVER_COPY && !was_verifying)
+			assert_true(last_bytes <= 16 * MIB);
+		if (stats->state >= MOVER_VERIFY && stats->state <= MOVER_SWITCHED)
+			was_verifying = true;
+		guest.stopped = was_verifying;
+	} while (stats->state != MOVER_DONE);
+	assert_true(was_verifying);
+	assert_true(paused_rounds >= 50);
+	assert_int_equal(last_bytes, 32 * MIB);
+	guest.stopped = true;
+	rig_run_for(rig, NS_PER_S);
+	rig_free(rig);
+	free(guest.write);
+	free(stats);
+}
+
 /* ---- odd shapes ---- */
 
 /* What cannot be moved is refused, not met with an abort. */
@@ -679,6 +739,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_free_waits_for_late_legs),
 		cmocka_unit_test(test_hung_copies_leave_buffers_for_guests),
 		cmocka_unit_test(test_no_single_target_failure_is_seen),
+		cmocka_unit_test(test_progress_never_falls),
 		cmocka_unit_test(test_geometry_is_judged),
 		cmocka_unit_test(test_holes_on_a_used_target_are_not_read),
 	};
