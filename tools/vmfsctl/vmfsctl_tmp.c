@@ -1,0 +1,3 @@
+#include "tools/vmfsctl/vmfsctl.h"
+const struct ctl_verb ctl_change_verbs[] = { { 0 } };
+const struct ctl_verb ctl_volume_verbs[] = { { 0 } };
