@@ -44,7 +44,7 @@ static int judge_header(struct vmfs_node *dir, uint8_t *bytes, struct vmfs_dir6_
 {
 	int rc;
 
-	if (dir->fd.length < VMFS_DIR6_HEADER_BYTES ||
+	if (dir->fd.length < VMFS_DIR6_HEADER_BYTES || dir->fd.length > VMFS_DIR_BYTES_MAX ||
 	    dir->fd.length % VMFS_DIR6_BLOCK_BYTES)
 		return vmfs_damaged(dir->fs, "folder %#x is %llu bytes long", dir->address,
 				    (unsigned long long)dir->fd.length);

@@ -187,10 +187,63 @@ void vmfs_table_forget(struct vmfs *fs, uint64_t volume_offset);
 uint64_t vmfs_table_word(const struct vmfs *fs, const uint8_t *table, uint64_t index);
 void vmfs_table_set_word(const struct vmfs *fs, uint8_t *table, uint64_t index, uint64_t word);
 
+/* ---- taking and giving items (VMFS5) ---- */
+
+/* Up to `want` items side by side; -ENOSPC.  generation_out: .fdc.sf only, else NULL. */
+int vmfs_res_take(struct vmfs_res *res, uint32_t want, struct vmfs_addr *first_out,
+		  uint32_t *count_out, uint32_t *generation_out);
+/* Gives back what the words name, whatever they are; 0 among them is skipped.  Sorts them. */
+int vmfs_give_words(struct vmfs *fs, uint64_t *words, size_t count);
+int vmfs_give_fd(struct vmfs *fs, uint32_t address);
+
+/* ---- the map, changed (VMFS5) ---- */
+
+#define VMFS_WINDOW_WORDS 1024u         /* of a pointer block; a descriptor has fewer */
+
+/* The words of one leaf table in memory, to be changed and published. */
+struct vmfs_window {
+	struct vmfs_node *node;
+	uint64_t first_block;           /* of the file, at words[0] */
+	uint32_t count;
+	unsigned depth;
+	uint32_t top_index, mid_index;
+	uint64_t leaf_word, mid_word;   /* 0: there is none yet */
+	uint64_t leaf_place, mid_place;
+	bool leaf_is_new, mid_is_new;
+	uint64_t words[VMFS_WINDOW_WORDS], before[VMFS_WINDOW_WORDS];
+};
+
+int vmfs_window_load(struct vmfs_node *node, uint64_t block, struct vmfs_window *out);
+/* Take the pointer blocks that publishing will need. */
+int vmfs_window_reserve(struct vmfs_window *window);
+/* Give back what was reserved or newly named, when nothing of it was published. */
+void vmfs_window_abandon(struct vmfs_window *window);
+/* New pointer blocks, before the barrier that precedes vmfs_window_publish(). */
+int vmfs_window_write_new(struct vmfs_window *window);
+/* Pointers and descriptor. */
+int vmfs_window_publish(struct vmfs_window *window);
+/* Words that go away with this window when it has been published; freed[2] tables as well. */
+size_t vmfs_window_freed(const struct vmfs_window *window, uint64_t *freed);
+
+/* Make the descriptor's kind of pointers reach `length` bytes. */
+int vmfs_layout_prepare(struct vmfs_node *node, uint64_t length, bool whole_blocks);
+bool vmfs_node_has_pointers(const struct vmfs_node *node);
+/* Gives back all that a descriptor without a name holds, and the descriptor. */
+int vmfs_node_free(struct vmfs_node *node);
+
+int vmfs_volume_write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len);
+int vmfs_file_write(struct vmfs_node *node, uint64_t offset, const uint8_t *bytes, size_t len);
+int vmfs_file_truncate(struct vmfs_node *node, uint64_t length);
+/* The count of blocks and all that follows it. */
+void vmfs_fd_count_blocks(struct vmfs_fd *fd, int64_t delta);
+
 /* File bytes as they stand, without the end of the file as a limit on the map's reach. */
 int vmfs_file_read(struct vmfs_node *node, uint64_t offset, uint8_t *bytes, size_t len);
 
 /* ---- directories ---- */
+
+/* Longer ones are not believed: a hostile one could be read for ever. */
+#define VMFS_DIR_BYTES_MAX (UINT64_C(64) << 20)
 
 /* A stretch of one directory that was read last. */
 #define VMFS_DIR_WINDOW_BYTES 0x10000u
@@ -207,6 +260,16 @@ int vmfs_dir_judge_entry(struct vmfs_node *dir, const struct vmfs_entry *entry);
 int vmfs_dir5_next(struct vmfs_node *dir, uint64_t *cursor, struct vmfs_entry *out);
 int vmfs_dir6_next(struct vmfs_node *dir, uint64_t *cursor, struct vmfs_entry *out);
 int vmfs_dir_next(struct vmfs_node *dir, uint64_t *cursor, struct vmfs_entry *out);
+/* VMFS5: add a record at the end; publishes it. */
+int vmfs_dir5_append(struct vmfs_node *dir, const struct vmfs_entry *entry);
+/* VMFS5: take the record at the entry's cursor away. */
+int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry);
+/* VMFS5: let the record at `at` name another descriptor of the same type, in one sector;
+ * -EXDEV: it spans two. */
+int vmfs_dir5_point(struct vmfs_node *dir, const struct vmfs_entry *at, uint32_t address,
+		    uint32_t generation);
+/* Only "." and ".."?  0, -ENOTEMPTY or another error. */
+int vmfs_dir_is_empty(struct vmfs_node *dir);
 /* -ENOENT: no such name. */
 int vmfs_dir_find(struct vmfs_node *dir, const char *name, struct vmfs_entry *out);
 int vmfs_dir_lookup(struct vmfs_node *dir, const char *name, struct vmfs_node **out);

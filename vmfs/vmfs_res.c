@@ -92,7 +92,9 @@ static bool count_is_sound(const struct vmfs_res *res)
 	uint64_t clusters = div_round_up(res->item_count, res->header.per_cluster);
 	uint64_t last, at;
 
-	if (clusters > CLUSTERS_MAX)
+	/* Whoever keeps something for each item (fsck) is bounded by the volume's real size. */
+	if (clusters > CLUSTERS_MAX ||
+	    res->item_count * res->header.item_bytes > res->fs->lv.size_bytes)
 		return false;
 	if (res->kind == VMFS_RES_FBB)
 		return res->item_count <= res->fs->file_block_count;

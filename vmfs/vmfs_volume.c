@@ -176,6 +176,33 @@ int vmfs_volume_write(struct vmfs *fs, uint64_t offset, const void *bytes, size_
 	return wrote(fs, offset, len, vmfs_lv_write(&fs->lv, offset, bytes, len));
 }
 
+int vmfs_volume_write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len)
+{
+	uint8_t sector[VMFS_SECTOR_BYTES];
+
+	while (len > 0) {
+		size_t skip = (size_t)(offset % VMFS_SECTOR_BYTES), part;
+		int rc;
+
+		if (skip == 0 && len >= VMFS_SECTOR_BYTES) {
+			part = (size_t)round_down(len, VMFS_SECTOR_BYTES);
+			rc = vmfs_volume_write(fs, offset, bytes, part);
+		} else {
+			part = MIN(len, VMFS_SECTOR_BYTES - skip);
+			rc = vmfs_volume_read(fs, offset - skip, sector, sizeof(sector));
+			memcpy(sector + skip, bytes, part);
+			if (!rc)
+				rc = vmfs_volume_write(fs, offset - skip, sector, sizeof(sector));
+		}
+		if (rc)
+			return rc;
+		bytes += part;
+		offset += part;
+		len -= part;
+	}
+	return 0;
+}
+
 int vmfs_volume_zero(struct vmfs *fs, uint64_t offset, uint64_t len)
 {
 	CHECK(!fs->read_only);

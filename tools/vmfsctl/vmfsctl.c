@@ -216,7 +216,7 @@ static bool *flag_of(struct ctl_args *args, const char *option)
 		return &args->long_form;
 	if (strcmp(option, "-r") == 0)
 		return &args->recursive;
-	return strcmp(option, "-p") == 0 ? &args->parents : NULL;
+	return strcmp(option, "--force") == 0 ? &args->force : NULL;
 }
 
 /* 0, or an exit code; *taken counts the words used. */

@@ -21,7 +21,7 @@ struct ctl_args {
 	unsigned extent_count;
 	bool long_form;                 /* -l */
 	bool recursive;                 /* -r */
-	bool parents;                   /* -p */
+	bool force;                     /* --force */
 	const char *label, *version, *size;
 };
 
