@@ -98,6 +98,23 @@
 	ERR_ROW(ERR_JOURNAL_IO,          1601, 500, "Check the disk under the state directory.") \
 	ERR_ROW(ERR_RECOVER_UNKNOWN,     1602, 404, "'blkmirror recover list' shows what waits for a word.") \
 	ERR_ROW(ERR_RECOVER_PROVED,      1603, 409, "Nothing to decide: the journal proves which copy is authoritative.") \
+	ERR_ROW(ERR_VMFS_NOT_ONE,        1900, 409, "Name the partition or image that holds the volume, not the whole disk or a file in it.") \
+	ERR_ROW(ERR_VMFS_DAMAGED,        1901, 500, "Run 'vmfsctl fsck'; nothing was changed.") \
+	ERR_ROW(ERR_VMFS_UNSUPPORTED,    1902, 501, "This version cannot do it on such a volume; vmfsctl(8) says what it can.") \
+	ERR_ROW(ERR_VMFS_EXTENT,         1903, 409, "Name all devices of the volume, each once; 'vmfsctl info' on one of them says how many there are.") \
+	ERR_ROW(ERR_VMFS_IO,             1904, 500, "Look at the store's own log; the operation may be repeated when it is healthy.") \
+	ERR_ROW(ERR_VMFS_IN_USE,         1905, 409, "Unmount the volume there first; 'vmfsctl locks' shows who uses it.") \
+	ERR_ROW(ERR_VMFS_NO_SPACE,       1906, 409, "Free space in the volume, or choose another; 'vmfsctl df' shows what is full.") \
+	ERR_ROW(ERR_VMFS_NO_ENTRY,       1907, 404, "'vmfsctl ls' shows what there is.") \
+	ERR_ROW(ERR_VMFS_EXISTS,         1908, 409, "Choose another name, or remove what is there first.") \
+	ERR_ROW(ERR_VMFS_KIND,           1909, 409, "'vmfsctl stat' shows what it is.") \
+	ERR_ROW(ERR_VMFS_NOT_EMPTY,      1910, 409, "Remove what the folder holds first.") \
+	ERR_ROW(ERR_VMFS_READ_ONLY,      1911, 409, "Open the volume for writing; VMFS3 and VMFS6 volumes can only be read.") \
+	ERR_ROW(ERR_VMFS_NAME,           1912, 400, "Use a name of 1 to 127 bytes without '/'.") \
+	ERR_ROW(ERR_VMFS_BAD_SIZE,       1913, 400, "A volume needs at least 273 MiB on each device, and takes at most 2 TiB of each.") \
+	ERR_ROW(ERR_VMFS_LIMIT,          1914, 409, "The volume's format holds no more; use another volume.") \
+	ERR_ROW(ERR_VMFS_BUSY,           1915, 409, "Close it where it is open first.") \
+	ERR_ROW(ERR_VMFS_UNCLEAN,        1916, 409, "Nothing was changed; 'vmfsctl fsck' listed what it found.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")
