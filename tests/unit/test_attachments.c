@@ -126,7 +126,8 @@ static void life_begin(struct life *life, bool some_in_move)
 	options.events = life->events;
 	options.disks = life->disks;
 	CHECK(inventory_new(&options, &life->inventory, NULL) == 0);
-	CHECK(inventory_start(life->inventory, restored, life, NULL) == 0);
+	CHECK(inventory_load(life->inventory, NULL) == 0);
+	inventory_start(life->inventory, restored, life);
 }
 
 static bool all_let_go(struct life *life)
