@@ -439,6 +439,16 @@ static void test_disk_in_move_waits(void **state)
 	life_end(&life);
 }
 
+/* At once: in the next turn it may be tried again, and cannot be forgotten then. */
+static bool a_waits_and_is_forgotten(struct life *life)
+{
+	if (!b_is_served_a_waits(life))
+		return false;
+	life->is_stored = false;
+	assert_int_equal(inventory_forget(life->inventory, "a", stored, life, NULL), 0);
+	return true;
+}
+
 static bool a_is_gone(struct life *life)
 {
 	return life->is_stored && !disk_service_is_busy(life->disks);
@@ -453,9 +463,7 @@ static void test_forgotten_socket_is_closed(void **state)
 
 	(void)state;
 	life_begin(&life, false);
-	life_until(&life, b_is_served_a_waits);
-	life.is_stored = false;
-	assert_int_equal(inventory_forget(life.inventory, "a", stored, &life, NULL), 0);
+	life_until(&life, a_waits_and_is_forgotten);
 	life_until(&life, a_is_gone);
 	assert_int_equal(client("a"), -1);
 	assert_int_equal(access(in("disks/a.sock"), F_OK), -1);
