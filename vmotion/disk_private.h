@@ -65,6 +65,7 @@ struct disk_op {
 	struct io_call call;
 	struct task refusal;
 	unsigned open_flags;
+	struct ds_disk *opened;         /* A2's result, until it is the disk's */
 	bool force;
 	bool leave;                     /* the socket stays with its holder */
 	int rc;

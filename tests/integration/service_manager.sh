@@ -15,6 +15,37 @@ api POST /v1/datastores "{\"name\":\"a\",\"url\":\"dir://$dir/a\"}"
 check "a datastore" [ "$status" = 201 ]
 "$bin/blkmirror" disk create a:x.img --size 16MiB >/dev/null
 stop_daemon
+
+# ---- without a manager: --release ----
+
+is_listening()
+{
+	python3 -c 'import socket, sys
+socket.socket(socket.AF_UNIX).connect(sys.argv[1])' "$dir/run/disks/d1.sock" 2>/dev/null
+}
+release()
+{
+	"$bin/blkmirrord" --release --run-dir "$dir/run" 2>"$dir/body"
+}
+check "nothing to release is no error" release
+start_daemon --socket-holder process
+"$bin/blkmirror" disk attach a:x.img --id d1 >/dev/null
+check "a living daemon's sockets are not released" eval '! release'
+check "and it says why" grep -q BM-1503 "$dir/body"
+stop_daemon
+check "stopped in order, its sockets listen" is_listening
+check "until they are released" release
+check "then nobody listens" eval '! is_listening'
+start_daemon --socket-holder none
+check "the next one serves" is_listening
+"$bin/blkmirror" disk detach d1 >/dev/null
+stop_daemon
+check "systemd that is not there is a mistake" eval '! "$bin/blkmirrord" --socket-holder systemd \
+	--state-dir "$dir/state" --run-dir "$dir/run" 2>"$dir/body"'
+check "of the configuration" grep -q BM-1010 "$dir/body"
+
+# ---- with one ----
+
 cat >"$dir/conf" <<'EOF_CONF'
 [daemon]
 log_level = info

@@ -267,9 +267,14 @@ static int build_services(struct daemon *daemon, struct err *err)
 	if (!rc)
 		rc = bulk_thread_new("bulk-io", BULK_BUFFER_BYTES, &daemon->io, err);
 	if (!rc)
-		rc = task_table_new(&tasks, &daemon->tasks, err);
-	if (!rc)
 		rc = inventory_new(&inventory, &daemon->inventory, err);
+	if (!rc)
+		rc = inventory_load(daemon->inventory, err);
+	/* After that: what it finds interrupted it writes down, and guests wait for the disks. */
+	if (!rc)
+		rc = task_table_new(&tasks, &daemon->tasks, err);
+	moves_named_free(daemon->named);        /* each attachment knows now */
+	daemon->named = NULL;
 	if (!rc)
 		rc = listen_http(daemon, err);
 	return rc;
@@ -303,10 +308,8 @@ int daemon_start(struct daemon *daemon, struct err *err)
 	start_watchdog(daemon);
 	timer_init(&daemon->restore_timer, daemon->loop, restore_waited);
 	timer_start(&daemon->restore_timer, RESTORE_WAIT_NS);
-	rc = inventory_start(daemon->inventory, daemon_restored, daemon, err);
-	moves_named_free(daemon->named);        /* each attachment knows now */
-	daemon->named = NULL;
-	return rc;
+	inventory_start(daemon->inventory, daemon_restored, daemon);
+	return 0;
 }
 
 void daemon_run(struct daemon *daemon)

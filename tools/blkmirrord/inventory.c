@@ -329,8 +329,7 @@ static int load_entry(struct inventory *inventory, const json_t *row, struct err
 	return 0;
 }
 
-int inventory_start(struct inventory *inventory, void (*restored)(void *user), void *user,
-		    struct err *err)
+int inventory_load(struct inventory *inventory, struct err *err)
 {
 	json_t *rows = NULL, *row;
 	size_t i;
@@ -344,10 +343,11 @@ int inventory_start(struct inventory *inventory, void (*restored)(void *user), v
 			rc = load_entry(inventory, row, err);
 	}
 	json_decref(rows);
-	if (!rc)
-		rc = attachments_load(inventory, err);
-	if (rc)
-		return rc;
+	return rc ? rc : attachments_load(inventory, err);
+}
+
+void inventory_start(struct inventory *inventory, void (*restored)(void *user), void *user)
+{
 	inventory->restored = restored;
 	inventory->restored_user = user;
 	inventory->restoring = true;
@@ -356,7 +356,6 @@ int inventory_start(struct inventory *inventory, void (*restored)(void *user), v
 		ds_entry_open(list_entry(node, struct ds_entry, node));
 	inventory->opens--;
 	inventory_check_restored(inventory);
-	return 0;
 }
 
 void inventory_check_restored(struct inventory *inventory)

@@ -91,11 +91,15 @@ struct inventory_options {
 MUST_CHECK int inventory_new(const struct inventory_options *options, struct inventory **out,
 			     struct err *err);
 /*
- * Load what is stored (blocks) and begin to open it; restored() runs once, when every datastore
- * and attachment has been tried.
+ * Load what is stored.  Blocks, so before the loop runs, and before the store's worker has much
+ * to write: it would wait for that.
  */
-MUST_CHECK int inventory_start(struct inventory *inventory,
-			       void (*restored)(void *user), void *user, struct err *err);
+MUST_CHECK int inventory_load(struct inventory *inventory, struct err *err);
+/*
+ * Begin to open what was loaded; restored() runs once, when every datastore and attachment has
+ * been tried.
+ */
+void inventory_start(struct inventory *inventory, void (*restored)(void *user), void *user);
 /* Begin no new opens and attaches. */
 void inventory_stop(struct inventory *inventory);
 /* Nothing attached, nothing in use, no opening under way.  NULL is harmless. */
