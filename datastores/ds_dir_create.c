@@ -8,8 +8,8 @@
  * Delete:  1. under the writer's lock: is it who it should be (R-J5)?
  *          2. data   3. meta file   4. the folder, when it is empty
  *
- * A crash before create's 2 leaves a temporary file that nobody lists and the next create
- * removes; between 2 and 3, or delete's 2 and 3, a meta file that says who it is: the
+ * A crash before create's 2 leaves a temporary file that nobody lists and the next create or
+ * delete at that path removes; between 2 and 3, or delete's 2 and 3, a meta file that says who it is: the
  * journal's clean-up, or the operator, deletes it (D2).
  */
 #include <errno.h>
@@ -259,6 +259,22 @@ static int remove_all(struct ds_dir *dir, const struct dir_place *place, struct 
 	return 0;
 }
 
+/*
+ * There is no such disk; but of one whose creation was cut there may be the data, under
+ * their temporary name, and a folder.  What a living creator holds, stays.
+ */
+static void remove_unborn(struct ds_dir *dir, struct dir_place *place)
+{
+	char tmp[DS_FILE_NAME_BYTES];
+
+	if (place->format == DISK_FORMAT_VMDK && !dir_flat_name(place->meta_name, place->data_name))
+		return;
+	dir_tmp_name(place->data_name, tmp);
+	if (!dir_has(place->dir_fd, tmp) || remove_stray(place, tmp, NULL))
+		return;
+	beneath_remove_parents(dir->root_fd, place->path, 1);
+}
+
 /* Only the meta file is left, of a create or a delete that was interrupted, or under way. */
 static int delete_rest(struct ds_dir *dir, const struct dir_place *place,
 		       const struct disk_identity *expected, struct err *err)
@@ -306,6 +322,8 @@ int dir_disk_delete(struct datastore *ds, const char *path, const struct disk_id
 		if (fd >= 0)
 			close(fd);
 	}
+	if (rc == -ENOENT && place.dir_fd >= 0 && !dir_has(place.dir_fd, place.meta_name))
+		remove_unborn(dir, &place);
 	dir_place_release(&place);
 	return rc;
 }

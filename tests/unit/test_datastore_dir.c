@@ -816,7 +816,7 @@ static void test_resize(void **state)
 
 static void test_leftovers(void **state)
 {
-	struct disk_identity who;
+	struct disk_identity who = { .generation = 1 };
 	int tell, status;
 	pid_t pid;
 
@@ -845,6 +845,14 @@ static void test_leftovers(void **state)
 	assert_int_equal(create("n.vmdk", MIB, PROVISION_THIN), 0);
 	assert_false(exists(".n-flat.vmdk.blkmirror-tmp"));
 	assert_int_equal(stat_disk("n.vmdk").size_bytes, MIB);
+	/* The same, and the journal's clean-up comes before any create. */
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(mkdir(in("u"), 0700), 0);
+		put_file(i ? "u/.u.img.blkmirror-tmp" : "u/.u-flat.vmdk.blkmirror-tmp", "", 0, MIB);
+		assert_int_equal(ds_disk_delete(ds, i ? "u/u.img" : "u/u.vmdk", &who, &err),
+				 -ENOENT);
+		assert_false(exists("u"));
+	}
 	/* Create under way in another process. */
 	put_file(".m.img.blkmirror-tmp", "", 0, MIB);
 	pid = holder_start(".m.img.blkmirror-tmp", &tell);
