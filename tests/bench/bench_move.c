@@ -40,7 +40,7 @@ struct bench {
 	struct nbd_server *server;
 	struct gate *gate;
 	struct blk_dev *disk;
-	struct blk_dev *target;         /* NULL: no move */
+	struct blk_dev *target;         /* NULL: no move; at last the old source, being closed */
 	struct mover *mover;
 	enum mover_state told;
 	bool quitting;
@@ -139,6 +139,14 @@ static void bench_end(struct bench *bench)
 	nbd_server_close(bench->server, NULL, (void (*)(void *))loop_stop, bench->loop);
 }
 
+static void old_closed(void *user)
+{
+	struct bench *bench = user;
+
+	bench->target = NULL;
+	say(bench, "closed", "%s", "");
+}
+
 /* The disk is authoritative now: it serves the guest without the hop to its thread. */
 static void disk_drained(struct gate *gate, void *user)
 {
@@ -147,17 +155,17 @@ static void disk_drained(struct gate *gate, void *user)
 	if (blk_file_set_submit_thread(bench->disk, false) != 0)
 		die("submit thread", -EIO);
 	gate_release(gate);
-	say(bench, "closed", "%s", "");
+	blk_file_close_later(bench->target, old_closed, bench);
 }
 
 static void move_freed(void *user)
 {
 	struct bench *bench = user;
+	struct blk_dev *old = bench->disk;
 
-	blk_close(bench->disk);
 	bench->mover = NULL;
 	bench->disk = bench->target;
-	bench->target = NULL;
+	bench->target = old;            /* until it is closed */
 	gate_hold(bench->gate);
 	gate_drain(bench->gate, disk_drained, bench);
 }
