@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "blkmirror/base/log.h"
+#include "blkmirror/blkdev/blk_file.h"
 #include "vmotion/relocate_private.h"
 
 #define COMMIT_RETRY_NS NS_PER_S
@@ -394,15 +395,32 @@ void relocate_io_free_mover(struct relocation *relocation)
 	send_call(relocation, free_run, freed);
 }
 
+static void old_is_closed(void *user)
+{
+	struct relocation *relocation = user;
+
+	if (--relocation->io.closing == 0)
+		io_call_finish(&relocation->call);
+}
+
+/* The loop has guests, who have just been held for the switch-over: a file is closed aside. */
 static void close_old_run(struct io_call *call)
 {
 	struct relocation *relocation = relocation_of(call);
 
+	relocation->io.closing = 1;
 	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
-		blk_close(relocation->plan.disks[i].old_device);
+		struct blk_dev *old = relocation->plan.disks[i].old_device;
+
 		relocation->plan.disks[i].old_device = NULL;
+		if (!old || !blk_dev_is_file(old)) {
+			blk_close(old);
+			continue;
+		}
+		relocation->io.closing++;
+		blk_file_close_later(old, old_is_closed, relocation);
 	}
-	io_call_finish(call);
+	old_is_closed(relocation);
 }
 
 static void closed_old(struct io_call *call)

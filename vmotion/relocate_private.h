@@ -152,6 +152,7 @@ struct relocate_io {
 	enum move_record_state commit_state;    /* what the job writes */
 	struct err commit_err;
 	struct mover_stats last_stats;
+	uint32_t closing;               /* old devices, plus one while they are gone through */
 	_Atomic int mover_state;        /* enum mover_state; -1: no mover yet */
 	_Atomic int commit_outcome;     /* enum commit_outcome */
 	_Atomic uint64_t commit_began_ns;       /* 0: not under way */

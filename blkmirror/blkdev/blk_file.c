@@ -127,6 +127,13 @@ struct farewell {
 	io_context_t aio;
 	_Atomic uint32_t fd_is_closed;  /* futex */
 	_Atomic uint32_t holders;
+	/* Who waits without blocking: the thread sends `told`, unless the timer was first. */
+	struct loop *loop;              /* NULL: nobody waits so */
+	void (*closed)(void *user);
+	void *user;
+	struct task told;
+	struct timer patience;
+	_Atomic bool is_told;
 };
 
 static void farewell_put(struct farewell *farewell)
@@ -143,6 +150,8 @@ static void *farewell_main(void *arg)
 	close(farewell->fd);
 	atomic_store(&farewell->fd_is_closed, 1);
 	syscall(SYS_futex, &farewell->fd_is_closed, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+	if (farewell->loop && !atomic_exchange(&farewell->is_told, true))
+		loop_send(farewell->loop, &farewell->told);
 	if (farewell->aio)
 		io_destroy(farewell->aio);
 	farewell_put(farewell);
@@ -176,18 +185,38 @@ static void farewell_wait(struct farewell *farewell)
 			return;
 }
 
-/* Takes fd and aio (may be NULL). */
-static void blk_file_part(struct farewell *farewell, int fd, io_context_t aio)
+static void farewell_tell(struct farewell *farewell)
 {
-	farewell->fd = fd;
-	farewell->aio = aio;
+	timer_stop(&farewell->patience);
+	farewell->closed(farewell->user);
+	farewell_put(farewell);
+}
+
+static void farewell_told(struct task *task)
+{
+	farewell_tell(container_of(task, struct farewell, told));
+}
+
+/* The store is stuck: nobody waits any longer, and the thread must not send any more. */
+static void farewell_impatient(struct timer *timer)
+{
+	struct farewell *farewell = container_of(timer, struct farewell, patience);
+
+	if (!atomic_exchange(&farewell->is_told, true))
+		farewell_tell(farewell);
+}
+
+/* Lets go of file->fd and file->aio on a thread. */
+static void blk_file_part(struct blk_file *file)
+{
+	struct farewell *farewell = file->farewell;
+
+	farewell->fd = file->fd;
+	farewell->aio = file->aio;
 	atomic_init(&farewell->fd_is_closed, 0);
 	atomic_init(&farewell->holders, 2);
 	if (farewell_start(farewell) != 0)
 		farewell_main(farewell);        /* out of threads: late is better than never */
-	else
-		farewell_wait(farewell);
-	farewell_put(farewell);
 }
 
 static void blk_file_free_lanes(struct blk_file *file)
@@ -196,18 +225,44 @@ static void blk_file_free_lanes(struct blk_file *file)
 		worker_free(file->lanes[i]);
 }
 
-static void blk_file_close(struct blk_dev *dev)
+/* All but the descriptor, which the farewell has then. */
+static struct farewell *blk_file_wind_up(struct blk_file *file)
 {
-	struct blk_file *file = blk_file_of(dev);
 	struct farewell *farewell = file->farewell;
 
-	LOOP_CHECK(dev->loop);
+	LOOP_CHECK(file->dev.loop);
 	if (file->direct)
 		blk_file_aio_close(file);
 	blk_file_free_lanes(file);
 	buf_pool_free(file->bounces);
-	blk_file_part(farewell, file->fd, file->aio);
+	blk_file_part(file);
 	free(file);
+	return farewell;
+}
+
+static void blk_file_close(struct blk_dev *dev)
+{
+	struct farewell *farewell = blk_file_wind_up(blk_file_of(dev));
+
+	farewell_wait(farewell);
+	farewell_put(farewell);
+}
+
+void blk_file_close_later(struct blk_dev *dev, void (*closed)(void *user), void *user)
+{
+	struct blk_file *file = blk_file_of(dev);
+	struct farewell *farewell = file->farewell;
+
+	CHECK(blk_dev_is_file(dev));
+	CHECK(dev->in_flight == 0);
+	farewell->loop = dev->loop;
+	farewell->closed = closed;
+	farewell->user = user;
+	farewell->told.run = farewell_told;
+	atomic_init(&farewell->is_told, false);
+	timer_init(&farewell->patience, dev->loop, farewell_impatient);
+	timer_start(&farewell->patience, CLOSE_WAIT_NS);
+	blk_file_wind_up(file);
 }
 
 /* ---- making ---- */

@@ -69,6 +69,13 @@ MUST_CHECK int blk_file_new(struct loop *loop, int fd, const struct blk_file_opt
  */
 MUST_CHECK int blk_file_set_submit_thread(struct blk_dev *dev, bool on);
 
+/*
+ * As blk_close(), without blocking the loop at all: guests of it may be waiting.  closed() runs
+ * on the loop, never from inside, where blk_close() would return: the descriptor is closed and
+ * a lock on it gone, or 20 ms have passed.  The loop must live until then.
+ */
+void blk_file_close_later(struct blk_dev *dev, void (*closed)(void *user), void *user);
+
 /* Is this one of ours? */
 bool blk_dev_is_file(const struct blk_dev *dev);
 

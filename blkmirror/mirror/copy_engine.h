@@ -40,7 +40,10 @@ struct copy_stats {
 	uint64_t jobs, dual_jobs;
 };
 
-/* Borrows all it is given.  NULL: out of memory. */
+/*
+ * Borrows all it is given.  `hashes` may be NULL: nothing is going to be verified.
+ * NULL: out of memory.
+ */
 struct copy_engine *copy_engine_new(struct mirror *mirror, struct buf_pool *pool,
 				    struct pacer *pacer, struct hash_store *hashes,
 				    const struct copy_hooks *hooks, void *user);

@@ -99,7 +99,7 @@ static void copy_job_region_done(struct copy_job *job, uint64_t at_bytes, uint64
 		engine->stats.recopied_bytes += len_bytes;
 	dirty_bitmap_set(engine->copied, at_bytes, len_bytes);
 	/* A leg queued behind us will change the region: its hash would be wrong. */
-	if (window_is_touched(engine->mirror, &job->window, at_bytes))
+	if (!engine->hashes || window_is_touched(engine->mirror, &job->window, at_bytes))
 		return;
 	if (!bytes || bytes_are_zero(bytes, len_bytes))
 		hash_store_put_zero(engine->hashes, region, 1);

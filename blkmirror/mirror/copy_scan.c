@@ -25,7 +25,7 @@ static void scan_note_zero(struct copy_engine *engine, uint64_t offset_bytes, ui
 	uint32_t region_bytes = mirror_region_bytes(mirror);
 	uint64_t end_bytes = offset_bytes + len_bytes;
 
-	for (uint64_t at = offset_bytes; at < end_bytes; at += region_bytes)
+	for (uint64_t at = offset_bytes; engine->hashes && at < end_bytes; at += region_bytes)
 		if (!window_is_touched(mirror, &engine->scan_window, at))
 			hash_store_put_zero(engine->hashes, at / region_bytes, 1);
 }

@@ -211,9 +211,10 @@ int mover_part_init(struct mover_part *part, struct mover *mover, const struct m
 		       &mirror_options, &mirror_hooks, part, &part->mirror))
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "no memory for the mirror of '%s'",
 			       part->name);
-	part->hashes = hash_store_new(div_round_up(size_bytes, region_bytes),
-				      MOVER_HASH_BYTES / mover->part_count);
-	if (part->hashes)
+	if (options->verify)            /* else hashing would be most of the copy's CPU, for nothing */
+		part->hashes = hash_store_new(div_round_up(size_bytes, region_bytes),
+					      MOVER_HASH_BYTES / mover->part_count);
+	if (part->hashes || !options->verify)
 		part->engine = copy_engine_new(part->mirror, mover->pool, &mover->pacer,
 					       part->hashes, &copy_hooks, part);
 	if (part->engine)

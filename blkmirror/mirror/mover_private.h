@@ -93,6 +93,7 @@ struct mover {
 	uint64_t stun_from_ns;
 	uint64_t switch_from_ns;        /* the first try */
 	uint64_t stun_ns;
+	uint64_t drained_ns, flushed_ns;        /* when, in this try */
 	uint32_t tries;
 
 	uint64_t rate_at_ns, rate_bytes, mirror_bytes;

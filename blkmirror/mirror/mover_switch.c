@@ -86,6 +86,16 @@ void mover_stun_fired(struct timer *timer)
 
 /* ---- S7: switched ---- */
 
+static void mover_log_stun(const struct mover *mover)
+{
+	log_info("mover", "switched over: guest I/O was held for %" PRIu64 " us: drained in %" PRIu64
+		 ", targets flushed in %" PRIu64 ", record written in %" PRIu64 "; %u tries",
+		 mover->stun_ns / NS_PER_US, (mover->drained_ns - mover->stun_from_ns) / NS_PER_US,
+		 (mover->flushed_ns - mover->drained_ns) / NS_PER_US,
+		 (mover->stun_from_ns + mover->stun_ns - mover->flushed_ns) / NS_PER_US,
+		 mover->tries);
+}
+
 static void mover_switch_done(struct mover *mover)
 {
 	mover->stun_ns = loop_now_ns(mover->loop) - mover->stun_from_ns;
@@ -94,6 +104,7 @@ static void mover_switch_done(struct mover *mover)
 		mirror_switch(part->mirror);
 	mover_for_each(part, mover)
 		gate_release(part->gate);
+	mover_log_stun(mover);
 	err_clear(&mover->error);
 	mover_set_state(mover, MOVER_SWITCHED);
 	/* The last regions: source against target, both known, one of them at rest. */
@@ -136,6 +147,7 @@ static void mover_switch_commit(struct mover *mover)
 		return;
 	}
 	timer_stop(&mover->stun);
+	mover->flushed_ns = loop_now_ns(mover->loop);
 	mover_switch_step(mover, SWITCH_COMMITTING);
 	mover_set_state(mover, MOVER_COMMIT);
 	mover->ops.commit(mover, mover->user);
@@ -268,6 +280,7 @@ void mover_switch_look(struct mover *mover)
 	case SWITCH_DRAIN:
 		if (mover->step_pending)
 			return;
+		mover->drained_ns = loop_now_ns(mover->loop);
 		mover_switch_step(mover, SWITCH_SETTLE);
 		mover_switch_settle(mover);
 		return;

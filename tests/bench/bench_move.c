@@ -32,7 +32,7 @@
 #include "blkmirror/mirror/mover.h"
 
 #define POOL_BYTES (UINT64_C(64) << 20)         /* the daemon's share for an I/O thread */
-#define RECORD_BYTES 512
+#define RECORD_BYTES 4096
 
 struct bench {
 	struct loop *loop;
@@ -40,7 +40,7 @@ struct bench {
 	struct nbd_server *server;
 	struct gate *gate;
 	struct blk_dev *disk;
-	struct blk_dev *target;         /* NULL: no move */
+	struct blk_dev *target;         /* NULL: no move; at last the old source, being closed */
 	struct mover *mover;
 	enum mover_state told;
 	bool quitting;
@@ -104,13 +104,19 @@ static struct blk_dev *open_disk(struct bench *bench, const char *path, uint64_t
 
 /* ---- a move ---- */
 
+/* As the daemon's record: in place, of a file that has been there in full. */
+static int record_put(struct bench *bench)
+{
+	static char record[RECORD_BYTES] __attribute__((aligned(RECORD_BYTES))) = "record";
+
+	return pwrite(bench->record_fd, record, sizeof(record), 0) == sizeof(record) ? 0 : -EIO;
+}
+
 static void record_write(struct job *job)
 {
 	struct bench *bench = container_of(job, struct bench, record);
-	char record[RECORD_BYTES] = "switched";
-	ssize_t written = pwrite(bench->record_fd, record, sizeof(record), 0);
 
-	bench->record_result = written != sizeof(record) || fdatasync(bench->record_fd) != 0 ? -EIO : 0;
+	bench->record_result = record_put(bench);
 }
 
 static void record_written(struct job *job)
@@ -133,6 +139,14 @@ static void bench_end(struct bench *bench)
 	nbd_server_close(bench->server, NULL, (void (*)(void *))loop_stop, bench->loop);
 }
 
+static void old_closed(void *user)
+{
+	struct bench *bench = user;
+
+	bench->target = NULL;
+	say(bench, "closed", "%s", "");
+}
+
 /* The disk is authoritative now: it serves the guest without the hop to its thread. */
 static void disk_drained(struct gate *gate, void *user)
 {
@@ -141,17 +155,17 @@ static void disk_drained(struct gate *gate, void *user)
 	if (blk_file_set_submit_thread(bench->disk, false) != 0)
 		die("submit thread", -EIO);
 	gate_release(gate);
-	say(bench, "closed", "%s", "");
+	blk_file_close_later(bench->target, old_closed, bench);
 }
 
 static void move_freed(void *user)
 {
 	struct bench *bench = user;
+	struct blk_dev *old = bench->disk;
 
-	blk_close(bench->disk);
 	bench->mover = NULL;
 	bench->disk = bench->target;
-	bench->target = NULL;
+	bench->target = old;            /* until it is closed */
 	gate_hold(bench->gate);
 	gate_drain(bench->gate, disk_drained, bench);
 }
@@ -272,7 +286,7 @@ static int open_record(const char *disk_path)
 	int fd;
 
 	snprintf(path, sizeof(path), "%s.record", disk_path);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_DIRECT | O_DSYNC, 0600);
 	if (fd < 0)
 		die(path, -errno);
 	return fd;
@@ -290,6 +304,8 @@ static void bench_begin(struct bench *bench, char **argv)
 	CHECK(bench->worker);
 	bench->record = (struct job){ .run = record_write, .done = record_written };
 	bench->record_fd = open_record(argv[2]);
+	if (record_put(bench) || fsync(bench->record_fd))
+		die("the record", -EIO);
 	bench->disk = open_disk(bench, argv[2], 0);
 	bench->gate = gate_new(bench->loop, bench->disk, bench->disk->size_bytes);
 	CHECK(bench->gate);

@@ -6,7 +6,8 @@ A disk of 64 MiB under a guest with 8 outstanding 4 KiB writes moves to and fro.
 the longest that a write took in the time of the switch-over, as the guest sees it: from just
 before the command to complete until the disk is the target and 20 ms have passed.  Beside:
 the same for a writer on a file of the same store that nobody moves, and, as the limit, for the
-guest itself in as long a time just before.  Ours and the peer take turns.
+guest itself in as long a time just before.  Ours and the peer take turns.  How long our gate
+was shut is said too: the rest of a stall is not the switch-over's.
 """
 
 import json
@@ -55,7 +56,7 @@ class Side:
         make_disk(self.paths[0])
         remove(self.paths[1])
         self.disk = mover(self.paths[0])
-        self.stalls, self.before, self.control = [], [], []
+        self.stalls, self.before, self.control, self.held = [], [], [], []
 
     def switch(self, control):
         with Writer(self.disk.uri, 8) as guest:
@@ -68,6 +69,8 @@ class Side:
             time.sleep(AFTER_S)
             self.stalls.append(guest.mark())
             self.control.append(control.mark())
+            if hasattr(self.disk, "done"):
+                self.held.append(self.disk.done["stun_ns"] / 1e6)
         self.disk.after_switch()
         remove(self.paths[0])
         self.paths.reverse()
@@ -106,6 +109,9 @@ def main():
         progress(f"stun {name}: p50 {statistics.median(side.stalls):.2f} ms, p95 "
                  f"{p95(side.stalls):.2f}, max {max(side.stalls):.2f}; just before p95 "
                  f"{p95(side.before):.2f}; control p95 {p95(side.control):.2f}")
+        if side.held:
+            progress(f"stun {name}: guest I/O held p50 {statistics.median(side.held):.2f} ms, p95 "
+                     f"{p95(side.held):.2f}, max {max(side.held):.2f}")
     record("stun/p95", "ms", "lower",
            {"ours": [p95(sides["ours"].stalls)], "peer": [p95(sides["peer"].stalls)]},
            Peer.name + " (write-blocking)", p95(sides["ours"].before), runs=RUNS)

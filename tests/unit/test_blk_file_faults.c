@@ -734,6 +734,42 @@ static void test_close_does_not_wait_for_the_store(void **state)
 	}
 }
 
+static void count_closed(void *user)
+{
+	++*(unsigned *)user;
+}
+
+/* Without blocking at all: told when the descriptor is gone, or after a while when it is stuck. */
+static void test_close_later_never_blocks(void **state)
+{
+	struct file_fixture *fixture = *state;
+
+	for (int stuck = 0; stuck < 2; stuck++) {
+		struct blk_file_options options = { .submit_thread = stuck };
+		int fd = file_make(fixture, "disk", MIB, DIRECT);
+		struct blk_dev *dev = file_device(fixture, fd, options);
+		unsigned closed = 0;
+
+		assert_int_equal(file_simple(fixture, dev, BLK_FLUSH, 0, 0, 0), 0);
+		kernel.destroy_tid = 0;
+		kernel.stuck_fd = stuck ? fd : 0;
+		blk_file_close_later(dev, count_closed, &closed);
+		fixture->open_count--;
+		assert_int_equal(closed, 0);
+		for (int patience = 0; !closed && patience < 5000; patience++)
+			io_wait_pass(&fixture->wait, NS_PER_MS);
+		assert_int_equal(closed, 1);
+		assert_int_equal(fcntl(fd, F_GETFD) >= 0, stuck);
+		kernel.stuck_fd = 0;
+		syscall(SYS_futex, &kernel.stuck_fd, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		for (int patience = 0; !kernel.destroy_tid && patience < 5000; patience++)
+			io_wait_pass(&fixture->wait, NS_PER_MS);
+		io_wait_pass(&fixture->wait, 10 * NS_PER_MS);
+		assert_int_equal(fcntl(fd, F_GETFD), -1);
+		assert_int_equal(closed, 1);
+	}
+}
+
 /*
  * Each request alone finds the thread asleep, or about to: a lost wake-up would hang.  On a
  * tmpfs a request is done before io_submit() returns, so that the next one comes just then.
@@ -783,6 +819,7 @@ int main(void)
 		TEST(test_extents_without_seek),
 		TEST(test_setup_errors),
 		TEST(test_close_does_not_wait_for_the_store),
+		TEST(test_close_later_never_blocks),
 		TEST(test_no_wake_up_is_lost),
 	};
 
