@@ -30,7 +30,8 @@ struct pacer {
 	int64_t tokens_bytes;
 	uint64_t refilled_ns;
 	uint64_t shed_ns;               /* when a mirrored write was last refused; 0: never */
-	struct timer refill;
+	struct timer refill;            /* tokens, or the end of a rest */
+	uint64_t rest_until_ns;
 
 	uint64_t window_bytes;
 	uint64_t in_flight_bytes;
@@ -59,6 +60,9 @@ void pacer_set_rate(struct pacer *pacer, uint64_t rate_bytes_per_s);
 bool pacer_may_start(struct pacer *pacer, uint64_t bytes);
 void pacer_started(struct pacer *pacer, uint64_t bytes);
 void pacer_finished(struct pacer *pacer, uint64_t bytes);
+
+/* Nothing of the copier's starts for so long; ready() comes then. */
+void pacer_rest(struct pacer *pacer, uint64_t rest_ns);
 
 /* R6: may these bytes be mirrored?  Charges them when they may. */
 bool pacer_may_mirror(struct pacer *pacer, uint64_t bytes);

@@ -87,7 +87,7 @@ static void describe(const struct world *world)
 	fprintf(stderr, "\nat %" PRIu64 " us, step %" PRIu64 ": mover %s%s%s%s, switch step %d, try %u, "
 		"error %s\n", loop_now_ns(world->loop) / NS_PER_US, loop_sim_step_count(world->loop),
 		mover_state_name(mover->state), mover->pausing ? " pausing" : "",
-		mover->leaving ? " leaving" : "", mover->degraded ? " degraded" : "", mover->step,
+		mover->leaving ? " leaving" : "", mover->breaker ? " degraded" : "", mover->step,
 		mover->tries, mover->error.id ? mover->error.cause : "none");
 	fprintf(stderr, "mode %d, bandwidth %" PRIu64 ", verify %d, hold %d, target hung %d\n",
 		mover->options.mode, mover->options.bandwidth_bytes_per_s, mover->options.verify,
@@ -222,7 +222,7 @@ static void check_breaker(struct world *world)
 	for (uint32_t i = 0; i < world->disk_count; i++) {
 		struct sim_guest *guest = world->disks[i].guest;
 
-		if (!world->mover->degraded || !world->target_hung)
+		if (!world->mover->breaker || !world->target_hung)
 			guest->watched_ns = UINT64_MAX;
 		else if (guest->watched_ns == UINT64_MAX)
 			guest->watched_ns = now_ns;
