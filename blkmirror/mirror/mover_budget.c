@@ -12,8 +12,9 @@
  * budget the regions are shed to dirty instead: guests write to the source only and the
  * copier follows.  It follows, so it can never quite arrive: once little is left, mirroring
  * is taken up again for a bounded time, in which the rest is copied and the switch-over
- * made.  There is no way back to mirroring but this one, and each try that fails doubles the
- * time to the next: a target near the budget does not make the move swing to and fro.
+ * made.  There is no way back to mirroring but this one, and each try that fails, or that
+ * was true for less than a minute, doubles the time to the next: a target near the budget
+ * does not make the move swing to and fro.
  */
 #include <inttypes.h>
 
@@ -24,6 +25,7 @@
 #define LAST_SYNC_NS (2 * NS_PER_S)
 #define WAIT_FIRST_NS (5 * NS_PER_S)
 #define WAIT_MAX_NS (300 * NS_PER_S)
+#define CALM_NS (60 * NS_PER_S)         /* mirroring for so long: what was before is forgotten */
 #define WAIT_IN_SWITCH_NS (100 * NS_PER_MS)
 #define NEARLY_BYTES (UINT64_C(1) << 20)
 
@@ -93,12 +95,17 @@ static void budget_wait(struct mover *mover)
 
 static void budget_shed(struct mover *mover)
 {
+	uint64_t now_ns = loop_now_ns(mover->loop);
+
 	log_warn("mover", "the target adds %" PRIu64 " us to a guest's write, the budget is %" PRIu64
 		 " us: guest writes are copied later", mover->budget.mean_ns / NS_PER_US,
 		 mover->options.latency_budget_ns / NS_PER_US);
 	mover->budget.shed_mean_ns = mover->budget.mean_ns;
 	mover->budget.sheds++;
-	mover->budget.wait_ns = WAIT_FIRST_NS;
+	if (!mover->budget.wait_ns || now_ns - mover->budget.stopped_at_ns > CALM_NS)
+		mover->budget.wait_ns = WAIT_FIRST_NS;
+	else
+		mover->budget.wait_ns = MIN(mover->budget.wait_ns * 2, WAIT_MAX_NS);
 	mover->budget.copy_rate = 0;
 	mover->budget.copied_at_ns = 0;
 	budget_wait(mover);
@@ -109,6 +116,7 @@ static void budget_stop_shedding(struct mover *mover)
 	if (mover->budget.state == BUDGET_MIRRORING)
 		return;
 	mover->budget.state = BUDGET_MIRRORING;
+	mover->budget.stopped_at_ns = loop_now_ns(mover->loop);
 	timer_stop(&mover->budget.timer);
 	budget_restart_window(mover);
 	mover_apply_mirrors(mover);
@@ -216,5 +224,6 @@ void mover_set_latency_budget(struct mover *mover, uint64_t latency_budget_ns)
 {
 	LOOP_CHECK(mover->loop);
 	mover->options.latency_budget_ns = latency_budget_ns;
+	mover->budget.wait_ns = 0;
 	budget_stop_shedding(mover);            /* measured anew */
 }

@@ -53,6 +53,7 @@ struct mover_budget {
 	uint64_t mean_ns;               /* added to a write, of late */
 	uint64_t shed_mean_ns;          /* the same when shedding began */
 	uint64_t try_at_ns, wait_ns;
+	uint64_t stopped_at_ns;         /* when mirroring was last taken up for good */
 	uint64_t sheds;
 	uint64_t copied_at_ns, copied_bytes;
 	double copy_rate;
