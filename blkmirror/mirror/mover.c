@@ -280,8 +280,8 @@ int mover_resume(struct mover *mover, struct err *err)
 	mover->fault_rest_until_ns = 0;
 	mover->switch_from_ns = 0;
 	mover_set_state(mover, MOVER_COPY);
-	/* R13: whether the target has been mended is for the copier to find out. */
-	if (mover_error_is_target(mover))
+	/* R13: whether the target is well is for the copier to find out, wherever that is in doubt. */
+	if (mover_target_is_in_doubt(mover))
 		mover_breaker_ask(mover);
 	else
 		err_clear(&mover->error);

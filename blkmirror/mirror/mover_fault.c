@@ -136,11 +136,21 @@ static void mover_tell_target(struct mover_part *part, enum target_fault fault, 
 	}
 }
 
-/* Not the source's fault, nor the operator's wish: the target is asked before it is trusted. */
-bool mover_error_is_target(const struct mover *mover)
+/* It was paused for its target, or what was under way there before the pause has not ended. */
+bool mover_target_is_in_doubt(struct mover *mover)
 {
-	return mover->error.id == ERR_MOVE_TARGET_STUCK ||
-	       mover->error.id == ERR_MOVE_TARGET_WRITE || mover->error.id == ERR_MOVE_TARGET_FULL;
+	if (mover->error.id == ERR_MOVE_TARGET_STUCK || mover->error.id == ERR_MOVE_TARGET_WRITE ||
+	    mover->error.id == ERR_MOVE_TARGET_FULL)
+		return true;
+	mover_for_each(part, mover) {
+		if (mirror_is_settled(part->mirror))
+			continue;
+		err_set(&mover->error, ERR_MOVE_TARGET_STUCK, -ETIMEDOUT,
+			"the target of '%s' has not yet answered what was under way before the "
+			"pause", part->name);
+		return true;
+	}
+	return false;
 }
 
 /* R2: a lost connection had no barrier; nothing is sent to that target instance again. */

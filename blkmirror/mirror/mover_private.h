@@ -174,7 +174,8 @@ void mover_target_trouble(struct mover_part *part, int error);
 void mover_source_trouble(struct mover_part *part, int error, uint64_t offset_bytes);
 void mover_mismatch(struct mover_part *part, uint64_t offset_bytes, uint64_t len_bytes);
 void mover_pause_for(struct mover *mover);
-bool mover_error_is_target(const struct mover *mover);
+/* At the end of a pause; mover->error says why. */
+bool mover_target_is_in_doubt(struct mover *mover);
 /* May this move be resumed on its targets?  0 or -EBUSY with *err. */
 MUST_CHECK int mover_judge_targets(struct mover *mover, struct err *err);
 /* Is a target write, flush or read of our own overdue, or does a buffered leg stand still? */

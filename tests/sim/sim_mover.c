@@ -69,6 +69,7 @@ struct world {
 	uint64_t cap_rate, cap_from_ns, cap_from_bytes;
 	bool will_cancel;
 	bool hot, slow;
+	uint64_t mode_changes;
 	uint64_t began_ns;
 	bool lies;                      /* targets that do not keep what the copier wrote */
 	bool verifying, quiet;          /* VERIFY has begun; the guests had ended before */
@@ -224,7 +225,7 @@ static void check_breaker(struct world *world)
 	bool shut = mover->breaker != BREAKER_CLOSED || mover_is_shedding(mover);
 	uint64_t now_ns = loop_now_ns(world->loop);
 
-	CHECK(mover->budget.sheds <= 2 + (now_ns - world->began_ns) / (5 * NS_PER_S));
+	CHECK(mover->budget.sheds <= 2 + world->mode_changes + (now_ns - world->began_ns) / (5 * NS_PER_S));
 	for (uint32_t i = 0; i < world->disk_count; i++) {
 		struct sim_guest *guest = world->disks[i].guest;
 
@@ -447,6 +448,7 @@ static void world_operator(struct timer *timer)
 			CHECK(mover_resume(world->mover, &err) == 0 || world->mover->leaving);
 		break;
 	case 1:
+		world->mode_changes++;          /* the budget is measured anew */
 		mover_set_mode(world->mover, dice(world, 2) ? MIRROR_SYNC : MIRROR_ASYNC);
 		break;
 	case 2:
