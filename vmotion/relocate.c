@@ -386,6 +386,10 @@ int relocation_resume(struct relocation *relocation, struct err *err)
 {
 	int rc = verb_judge(relocation, VERB_RESUME, err);
 
+	/* R2: it may not be used again, and so not resumed; the mover would say the same. */
+	if (!rc && relocation->stats.error.id == ERR_MOVE_SUSPECT)
+		rc = err_set(err, ERR_MOVE_SUSPECT, -EBUSY, "cannot resume: %s",
+			     relocation->stats.error.cause);
 	return rc ? rc : relocate_io_verb(relocation, apply_resume, err);
 }
 
@@ -474,4 +478,20 @@ int relocation_set_max_stun(struct relocation *relocation, uint64_t max_stun_ns,
 		return rc;
 	relocation->plan.options.max_stun_ns = max_stun_ns;
 	return relocate_io_verb(relocation, apply_max_stun, err);
+}
+
+static void apply_latency_budget(struct mover *mover, const struct mover_options *options)
+{
+	mover_set_latency_budget(mover, options->latency_budget_ns);
+}
+
+int relocation_set_latency_budget(struct relocation *relocation, uint64_t latency_budget_ns,
+				  struct err *err)
+{
+	int rc = verb_judge(relocation, VERB_SET, err);
+
+	if (rc)
+		return rc;
+	relocation->plan.options.latency_budget_ns = latency_budget_ns;
+	return relocate_io_verb(relocation, apply_latency_budget, err);
 }

@@ -141,6 +141,9 @@ MUST_CHECK int relocation_set_mode(struct relocation *relocation, enum mirror_mo
 				   struct err *err);
 MUST_CHECK int relocation_set_max_stun(struct relocation *relocation, uint64_t max_stun_ns,
 				       struct err *err);
+/* 0: none. */
+MUST_CHECK int relocation_set_latency_budget(struct relocation *relocation,
+					     uint64_t latency_budget_ns, struct err *err);
 
 /*
  * Only when it has ended (COMPLETED, FAILED, CANCELLED).  Where a store hangs, ended is what

@@ -327,7 +327,7 @@ void relocate_io_noticed(struct relocation *relocation)
 
 	if (!relocation->mover_alive)
 		return;                 /* its start or its end is being dealt with */
-	mover_stats(relocation->io.mover, &relocation->stats);  /* of this state, not of the last tick */
+	mover_stats(relocation->io.mover, &relocation->stats);  /* a state goes with its reason */
 	follow_phase(relocation, state);
 	if (atomic_load(&relocation->io.commit_outcome) == COMMIT_DURABLE) {
 		CHECK(state != MOVER_FAILED);   /* there is no falling back (R-J3) */

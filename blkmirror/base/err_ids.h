@@ -83,6 +83,8 @@
 	ERR_ROW(ERR_MOVE_LEFTOVER,       1315, 409, "'blkmirror recover list' shows what is left; the daemon tries again at its next start.") \
 	ERR_ROW(ERR_MOVE_THREADS,        1316, 409, "Attach the disks of one machine with the same group, or relocate them one by one.") \
 	ERR_ROW(ERR_MOVE_UNVERIFIED,     1317, 409, "Leave verification on, or delete the retired source by hand when you trust the target.") \
+	ERR_ROW(ERR_MOVE_TARGET_FULL,    1320, 409, "Free space on the target's datastore (or enlarge it) and 'task resume', or cancel the task.") \
+	ERR_ROW(ERR_MOVE_SLOW_TARGET,    1321, 409, "Let it go on, or raise it with 'task set ID --latency-budget' (0 mirrors all) if it does not converge.") \
 	ERR_ROW(ERR_TASK_UNKNOWN,        1400, 404, "'blkmirror task list --all' shows every task.") \
 	ERR_ROW(ERR_TASK_ENDED,          1401, 409, "The task has ended; start a new one.") \
 	ERR_ROW(ERR_TASK_STATE,          1402, 409, "'blkmirror task show' tells the state it is in.") \

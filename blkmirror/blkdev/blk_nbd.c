@@ -323,6 +323,7 @@ static void blk_nbd_notice_death(struct blk_nbd *nbd)
 	if (!is_dead && !nbd_aio_is_closed(handle))
 		return;
 	nbd->dead = true;
+	nbd->dev.lost = true;           /* R2: the mover does not go on with it */
 	watch_stop(&nbd->watch);
 	log_warn("nbd", "%s: connection lost: %s", nbd->link->name,
 		 is_dead && nbd_get_error() ? nbd_get_error() : "the server closed it");

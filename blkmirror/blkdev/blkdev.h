@@ -148,6 +148,11 @@ struct blk_dev {
 	uint64_t size_bytes;
 	struct blk_limits limits;
 	uint64_t in_flight;             /* kept by blk_submit() and blk_complete() */
+	/*
+	 * The connection behind it is gone for good: what was in flight has been completed with an
+	 * error but may still land (R2), and everything from now on fails.  Set by the backend.
+	 */
+	bool lost;
 };
 
 /* For a backend's constructor.  Sanitises nothing: limits must be right (CHECKed). */

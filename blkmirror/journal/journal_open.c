@@ -59,9 +59,13 @@ static void opening_submit(struct opening *opening, enum blk_op op, uint64_t off
 	opening->iov = (struct iovec){ .iov_base = journal->map_blocks, .iov_len = len_bytes };
 	opening->req = (struct blk_req){
 		.op = op, .flags = op == BLK_WRITE ? BLK_FUA | BLK_STABLE : 0,
-		.offset_bytes = offset_bytes, .len_bytes = len_bytes, .iov = &opening->iov,
-		.iov_count = 1, .done = done, .user = opening,
+		.offset_bytes = offset_bytes, .len_bytes = len_bytes,
+		.done = done, .user = opening,
 	};
+	if (op != BLK_FLUSH) {
+		opening->req.iov = &opening->iov;
+		opening->req.iov_count = 1;
+	}
 	blk_submit(journal->dev, &opening->req);
 }
 
@@ -225,7 +229,8 @@ static uint64_t slot_sequence(struct opening *opening, const struct journal_sect
 
 /*
  * The newest whole slot is what was durable; sectors newer than it are of a write that the
- * crash tore, and count as well.
+ * crash tore, and count as well.  The next write goes to the torn slot, under a sequence that
+ * neither has: torn again over the whole one, it would leave none.
  */
 static void load_log(struct opening *opening)
 {
@@ -253,6 +258,8 @@ static void load_log(struct opening *opening)
 			load_log_sector(journal, &sectors[i]);
 		journal->log_sequence = MAX(journal->log_sequence, sequence);
 	}
+	while ((journal->log_sequence + 1) % JOURNAL_LOG_SLOTS == newest % JOURNAL_LOG_SLOTS)
+		journal->log_sequence++;
 }
 
 /* ---- reading the map ---- */
@@ -362,6 +369,20 @@ static void load_head_read(struct blk_req *req)
 		load_next(opening);
 }
 
+/*
+ * What a killed process had in flight may be read and yet not be durable: a power cut could
+ * take it back while the other slot is being written, and neither would be whole.
+ */
+static void load_flushed(struct blk_req *req)
+{
+	struct opening *opening = req->user;
+
+	if (req->result)
+		opening_end(opening, req->result);
+	else
+		opening_submit(opening, BLK_READ, 0, HEAD_BYTES, load_head_read);
+}
+
 void journal_load(struct blk_dev *dev,
 		  const struct journal_identity *identity,
 		  void (*opened)(struct journal *journal, int result, void *user), void *user)
@@ -372,5 +393,5 @@ void journal_load(struct blk_dev *dev,
 		opened(NULL, -ENOMEM, user);
 		return;
 	}
-	opening_submit(opening, BLK_READ, 0, HEAD_BYTES, load_head_read);
+	opening_submit(opening, BLK_FLUSH, 0, 0, load_flushed);
 }

@@ -182,7 +182,7 @@ static void copy_fill(struct copy_engine *engine)
 	uint32_t busy_count = 0;
 
 	copy_look_ahead(engine);
-	while (engine->jobs_in_flight < COPY_JOBS_MAX && start != COPY_NOT_NOW) {
+	while (engine->jobs_in_flight < engine->jobs_max && start != COPY_NOT_NOW) {
 		start = copy_start_one(engine);
 		busy_count += start == COPY_BUSY;
 		if (busy_count == COPY_BUSY_TRIES) {
@@ -265,6 +265,7 @@ struct copy_engine *copy_engine_new(struct mirror *mirror, struct buf_pool *pool
 	engine->user = user;
 	engine->loop = mirror_as_dev(mirror)->loop;
 	engine->first_pass = true;
+	engine->jobs_max = COPY_JOBS_MAX;
 	engine->pump.run = copy_pump;
 	engine->buf_waiter.ready = copy_buf_ready;
 	list_init(&engine->buf_waiter.node);
@@ -288,6 +289,12 @@ void copy_engine_start(struct copy_engine *engine)
 {
 	engine->running = true;
 	copy_engine_kick(engine);
+}
+
+void copy_engine_set_jobs_max(struct copy_engine *engine, uint32_t jobs_max)
+{
+	CHECK(jobs_max <= COPY_JOBS_MAX);
+	engine->jobs_max = jobs_max ? jobs_max : COPY_JOBS_MAX;
 }
 
 void copy_engine_stop(struct copy_engine *engine)

@@ -38,6 +38,7 @@ struct copy_hooks {
 struct copy_stats {
 	uint64_t copied_bytes, zero_bytes, hole_bytes, recopied_bytes;
 	uint64_t jobs, dual_jobs;
+	uint64_t target_writes;         /* that succeeded */
 };
 
 /*
@@ -54,6 +55,9 @@ void copy_engine_start(struct copy_engine *engine);
 /* Starts no job any more.  copy_engine_is_stopped() once none is in flight. */
 void copy_engine_stop(struct copy_engine *engine);
 bool copy_engine_is_stopped(const struct copy_engine *engine);
+
+/* At most so many jobs at once, 1 for a probe; 0: as many as the pacer allows. */
+void copy_engine_set_jobs_max(struct copy_engine *engine, uint32_t jobs_max);
 
 /* Look again: something is dirty, settled, or the pacer has room. */
 void copy_engine_kick(struct copy_engine *engine);

@@ -136,6 +136,7 @@ static void copy_job_written(struct blk_req *req)
 							  req->offset_bytes));
 	if (req->result && !job->result)
 		job->result = req->result;
+	job->engine->stats.target_writes += req->result == 0;
 	if (--job->writes_pending)
 		return;
 	job->started_ns = 0;
@@ -334,6 +335,8 @@ int64_t copy_job_start(struct copy_engine *engine, const struct copy_run *run, b
 	uint64_t len = MIN(run->len_bytes, copy_job_max_bytes(engine, run->kind));
 	struct copy_job *job;
 
+	/* Guests that send no legs cannot follow in a dual window. */
+	dual = dual && mirror_state(mirror) == MIRROR_ACTIVE;
 	if (dual)
 		len = MIN(len, (uint64_t)region_bytes);
 	job = copy_job_get(engine);

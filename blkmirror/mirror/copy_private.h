@@ -77,6 +77,7 @@ struct copy_engine {
 	struct list jobs, free_jobs;
 	uint32_t job_count;             /* allocated */
 	uint32_t jobs_in_flight;
+	uint32_t jobs_max;
 	struct hot_slot hot[COPY_HOT_SLOTS];
 	struct dirty_bitmap *copied;    /* copied once: a second time counts as re-copied */
 	struct copy_stats stats;

@@ -67,6 +67,14 @@ void mirror_suspend(struct mirror *mirror)
 		mirror_legs_cut(mirror);
 }
 
+void mirror_copy_only(struct mirror *mirror)
+{
+	LOOP_CHECK(mirror->dev.loop);
+	mirror_move_state(mirror, MIRROR_EV_COPY_ONLY);
+	if (mirror->state == MIRROR_COPY_ONLY)
+		mirror_legs_cut(mirror);
+}
+
 void mirror_resume(struct mirror *mirror)
 {
 	LOOP_CHECK(mirror->dev.loop);
@@ -194,6 +202,23 @@ void mirror_visit_in_flight(struct mirror *mirror,
 void mirror_stats(const struct mirror *mirror, struct mirror_stats *out)
 {
 	*out = mirror->stats;
+}
+
+uint32_t mirror_waiting_ops(const struct mirror *mirror, uint64_t *waited_sum_ns)
+{
+	uint64_t now_ns = loop_now_ns(mirror->dev.loop);
+	uint32_t count = 0;
+
+	*waited_sum_ns = 0;
+	list_for_each(node, (struct list *)&mirror->started) {
+		const struct mirror_op *op = list_entry(node, struct mirror_op, node);
+
+		if (op->primary_pending || !op->legs_waited)
+			continue;
+		count++;
+		*waited_sum_ns += now_ns - op->primary_done_ns;
+	}
+	return count;
 }
 
 struct blk_dev *mirror_source(struct mirror *mirror)

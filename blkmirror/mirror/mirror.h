@@ -23,7 +23,8 @@
  *   R9  A failed target flush dirties all that was written there since the last good one.
  *   R10 Overlaps are serialised, rounded out to the larger physical block of both legs.
  *   R12 Async: a full buffer sheds to dirty; nothing overtakes a queued leg.
- *   R13 The first late leg detaches all (breaker); only the copier probes the target.
+ *   R13 The first late leg detaches all (breaker); only the copier probes the target
+ *       (COPY_ONLY).  How long legs make guests wait is counted, for a budget.
  *
  * Invariants:
  *   M1  A clean region that no started request, leg or window touches holds the same
@@ -50,7 +51,8 @@
 enum mirror_state {
 	MIRROR_UNDECIDED,       /* a hole in the table; never a state */
 	MIRROR_ACTIVE,          /* legs as above */
-	MIRROR_SUSPENDED,       /* source only; every write dirties (breaker, pause) */
+	MIRROR_SUSPENDED,       /* source only, no target I/O; every write dirties (breaker, pause) */
+	MIRROR_COPY_ONLY,       /* the same for guests, but copy windows open (probe, budget) */
 	MIRROR_SWITCHED,        /* the target is authoritative; target only */
 	MIRROR_RETIRED,         /* given up: source only, the target is nobody's */
 	MIRROR_STATE_COUNT,
@@ -58,6 +60,7 @@ enum mirror_state {
 
 enum mirror_event {
 	MIRROR_EV_SUSPEND,
+	MIRROR_EV_COPY_ONLY,
 	MIRROR_EV_RESUME,
 	MIRROR_EV_SWITCH,
 	MIRROR_EV_RETIRE,
@@ -99,6 +102,8 @@ struct mirror_stats {
 	uint64_t buffered_bytes;        /* memory behind async legs now */
 	uint64_t broken_regions;        /* how often a window lost a region */
 	uint64_t late_legs, failed_legs;
+	/* Guest writes that had a target leg, and how much longer than the source they took (R13). */
+	uint64_t mirrored_ops, added_sum_ns;
 };
 
 /* The size that a mirror covers is size_bytes; both devices are at least as large.  -ENOMEM. */
@@ -135,6 +140,11 @@ void mirror_set_mode(struct mirror *mirror, enum mirror_mode mode);
  * those in flight detached.  For a pause, and by itself as the breaker.
  */
 void mirror_suspend(struct mirror *mirror);
+/*
+ * The same for the guest, but the copier may go on: its windows open, no hot region's do
+ * (DUAL), for a guest's write has no leg that could follow.
+ */
+void mirror_copy_only(struct mirror *mirror);
 void mirror_resume(struct mirror *mirror);
 
 /* Give up: source only for good; dirty bits mean nothing any more. */
@@ -148,6 +158,12 @@ void mirror_switch(struct mirror *mirror);
  * none is.  Nobody waits for a buffered leg (async): who looks here notices a target that hangs.
  */
 uint64_t mirror_legs_still_ns(const struct mirror *mirror);
+
+/*
+ * Guest writes that wait for nothing but their target legs now, and how long they have: what
+ * will be added to mirrored_ops and added_sum_ns at least.
+ */
+uint32_t mirror_waiting_ops(const struct mirror *mirror, uint64_t *waited_sum_ns);
 
 /* No target write of any kind is queued, in flight or detached. */
 bool mirror_is_settled(struct mirror *mirror);
@@ -187,7 +203,8 @@ struct window {
  * Open over as much of [offset, offset + len) as no busy region stands in the way of, from
  * offset on; sets window->len_bytes.  offset is region-aligned; COPY and DUAL need dirty
  * regions.  SCAN opens over all of it and breaks the busy regions.  False: the first region
- * is busy, or the mirror is not ACTIVE (SWITCHED is fine for VERIFY).
+ * is busy, or the mirror is neither ACTIVE nor COPY_ONLY (SWITCHED is fine for VERIFY).  DUAL
+ * needs an ACTIVE mirror.
  */
 MUST_CHECK bool mirror_window_open(struct mirror *mirror, struct window *window,
 				   enum window_kind kind, uint64_t offset_bytes, uint64_t len_bytes);

@@ -288,6 +288,7 @@ bool mirror_leg_add(struct mirror_op *op, uint64_t offset_bytes, uint64_t len_by
 	list_append(&op->legs, &leg->op_node);
 	list_init(&leg->node);
 	op->legs_waited++;
+	op->mirrored = true;
 	return true;
 }
 

@@ -23,6 +23,8 @@ struct mirror_op {
 	bool started;
 	bool primary_pending;
 	uint32_t legs_waited;           /* target legs that the guest's answer waits for */
+	bool mirrored;                  /* it had a leg */
+	uint64_t primary_done_ns;
 	struct list legs;               /* attached legs */
 	/* The data as both legs see them: one stable piece; NULL when there is none. */
 	struct buf *data;

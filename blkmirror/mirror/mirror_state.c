@@ -3,20 +3,22 @@
 
 #define A MIRROR_ACTIVE
 #define S MIRROR_SUSPENDED
+#define C MIRROR_COPY_ONLY
 #define W MIRROR_SWITCHED
 #define R MIRROR_RETIRED
 
 /*
- * Row: state now.  Column: event.  A cell equal to its row ignores the event.  A suspended
- * mirror never switches (its regions are not known clean); nothing leaves W or R.
+ * Row: state now.  Column: event.  A cell equal to its row ignores the event.  Only an active
+ * mirror switches (the others' guests dirty regions as they write); nothing leaves W or R.
  */
 // clang-format off
 static const uint8_t next_state[MIRROR_STATE_COUNT][MIRROR_EVENT_COUNT] = {
-	/*                    SUSPEND RESUME SWITCH RETIRE */
-	[MIRROR_ACTIVE]    = { S,      A,     W,     R },
-	[MIRROR_SUSPENDED] = { S,      A,     S,     R },
-	[MIRROR_SWITCHED]  = { W,      W,     W,     W },
-	[MIRROR_RETIRED]   = { R,      R,     R,     R },
+	/*                    SUSPEND COPY_ONLY RESUME SWITCH RETIRE */
+	[MIRROR_ACTIVE]    = { S,      C,        A,     W,     R },
+	[MIRROR_SUSPENDED] = { S,      C,        A,     S,     R },
+	[MIRROR_COPY_ONLY] = { S,      C,        A,     C,     R },
+	[MIRROR_SWITCHED]  = { W,      W,        W,     W,     W },
+	[MIRROR_RETIRED]   = { R,      R,        R,     R,     R },
 };
 // clang-format on
 
@@ -32,8 +34,8 @@ const char *mirror_state_name(enum mirror_state state)
 {
 	static const char *const names[MIRROR_STATE_COUNT] = {
 		[MIRROR_UNDECIDED] = "undecided", [MIRROR_ACTIVE] = "active",
-		[MIRROR_SUSPENDED] = "suspended", [MIRROR_SWITCHED] = "switched",
-		[MIRROR_RETIRED] = "retired",
+		[MIRROR_SUSPENDED] = "suspended", [MIRROR_COPY_ONLY] = "copy only",
+		[MIRROR_SWITCHED] = "switched", [MIRROR_RETIRED] = "retired",
 	};
 
 	CHECK(state < MIRROR_STATE_COUNT);

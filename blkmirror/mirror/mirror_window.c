@@ -273,6 +273,7 @@ static bool window_open_dual(struct mirror *mirror, struct window *window)
 static bool mirror_window_allowed(const struct mirror *mirror, enum window_kind kind)
 {
 	return mirror->state == MIRROR_ACTIVE ||
+	       (mirror->state == MIRROR_COPY_ONLY && kind != WINDOW_DUAL) ||
 	       (mirror->state == MIRROR_SWITCHED && kind == WINDOW_VERIFY);
 }
 

@@ -89,6 +89,10 @@ void mirror_op_part_done(struct mirror_op *op)
 	if (op->primary_pending || op->legs_waited)
 		return;
 	result = op->primary.result;
+	if (op->mirrored) {             /* R13: what mirroring has cost the guest */
+		mirror->stats.mirrored_ops++;
+		mirror->stats.added_sum_ns += loop_now_ns(mirror->dev.loop) - op->primary_done_ns;
+	}
 	/* The primary's outcome is unknown after an error, and so is the difference. */
 	if (result)
 		mirror_set_dirty(mirror, guest->offset_bytes, guest->len_bytes);
@@ -107,6 +111,7 @@ static void mirror_primary_done(struct blk_req *req)
 	struct mirror_op *op = container_of(req, struct mirror_op, primary);
 
 	op->primary_pending = false;
+	op->primary_done_ns = loop_now_ns(op->mirror->dev.loop);
 	/* R12: buffered legs go on alone, they keep their own reference to the data. */
 	if (op->mirror->mode == MIRROR_ASYNC)
 		mirror_legs_let_go(op);
@@ -268,7 +273,7 @@ static void mirror_op_start(struct mirror_op *op)
 	mirror->hooks.wrote(guest->offset_bytes, guest->len_bytes, mirror->user);
 	if (mirror->state == MIRROR_ACTIVE)
 		mirror_op_choose_legs(op);
-	else if (mirror->state == MIRROR_SUSPENDED)
+	else if (mirror->state == MIRROR_SUSPENDED || mirror->state == MIRROR_COPY_ONLY)
 		mirror_shed(mirror, guest->offset_bytes, guest->len_bytes);
 	else
 		mirror_windows_break(mirror, guest->offset_bytes, guest->len_bytes);
@@ -286,8 +291,8 @@ static void mirror_op_start(struct mirror_op *op)
 
 static bool mirror_keeps_journal(const struct mirror *mirror)
 {
-	return mirror->journal &&
-	       (mirror->state == MIRROR_ACTIVE || mirror->state == MIRROR_SUSPENDED);
+	return mirror->journal && mirror->state != MIRROR_SWITCHED &&
+	       mirror->state != MIRROR_RETIRED;
 }
 
 /* R-J2: neither leg before the record is durable.  The legs are chosen after the wait (R1). */

@@ -47,7 +47,7 @@ void mover_set_state(struct mover *mover, enum mover_state state)
 void mover_run_jobs(struct mover *mover)
 {
 	/* A pause that waits for its jobs, or a target that is late, comes first. */
-	if (mover->pausing || mover->degraded || mover->leaving)
+	if (mover->pausing || mover->breaker != BREAKER_CLOSED || mover->leaving)
 		return;
 	mover_for_each(part, mover) {
 		if (!part->old_requests)
@@ -120,6 +120,24 @@ static void mover_after_sync(struct mover *mover)
 		mover_switch_begin(mover);
 }
 
+/* The budget has shed: what can be done without mirroring is done first. */
+static void mover_while_shedding(struct mover *mover)
+{
+	if (!mover_nearly_in_sync(mover))
+		return;
+	if (mover->options.verify && !mover->verify_started)
+		mover_begin_verify(mover);
+	if (mover->options.verify && !mover_is_verified(mover)) {
+		if (mover->state == MOVER_COPY)
+			mover_set_state(mover, MOVER_VERIFY);
+		return;
+	}
+	if (mover->options.hold && !mover->completing)
+		mover_set_state(mover, MOVER_HOLD);
+	else if (!mover->retry.started)
+		mover_budget_try(mover);
+}
+
 /* SWITCHED: the last regions are judged, or cannot be (the error says so). */
 static void mover_after_switch(struct mover *mover)
 {
@@ -150,11 +168,21 @@ static void mover_leave_if_drained(struct mover *mover)
 /* R1: requests from before the mirror was put in break no windows: none opens until they are done. */
 static void mover_start_engines(struct mover *mover)
 {
-	if (mover->pausing || mover->degraded)
+	if (mover->pausing || mover->breaker != BREAKER_CLOSED)
 		return;
 	mover_for_each(part, mover)
 		if (!part->old_requests && copy_engine_is_stopped(part->engine))
 			copy_engine_start(part->engine);
+}
+
+static void mover_go_on(struct mover *mover)
+{
+	if (mover->pausing || mover->breaker != BREAKER_CLOSED)
+		return;
+	if (mover_is_shedding(mover))
+		mover_while_shedding(mover);
+	else if (mover_in_sync(mover))
+		mover_after_sync(mover);
 }
 
 static void mover_advance(struct task *task)
@@ -172,17 +200,19 @@ static void mover_advance(struct task *task)
 	}
 	if (mover->pausing && mover_jobs_are_quiet(mover))
 		mover_pause_for(mover);
+	if (mover->breaker != BREAKER_CLOSED)
+		mover_breaker_look(mover);
 	switch (mover->state) {
 	case MOVER_COPY:
 		mover_start_engines(mover);
-		__attribute__((fallthrough));
+		mover_go_on(mover);
+		return;
 	case MOVER_VERIFY:
-		if (!mover->pausing && mover_in_sync(mover))
-			mover_after_sync(mover);
+		mover_go_on(mover);
 		return;
 	case MOVER_HOLD:
-		if (!mover->pausing && mover->completing && mover_in_sync(mover))
-			mover_after_sync(mover);
+		if (mover->completing)
+			mover_go_on(mover);
 		return;
 	case MOVER_SWITCH:
 		mover_switch_look(mover);
@@ -226,7 +256,7 @@ int mover_pause(struct mover *mover, struct err *err)
 	LOOP_CHECK(mover->loop);
 	if (mover->state > MOVER_HOLD || mover->leaving || mover->pausing)
 		return mover_refuse(mover, err, "pause");
-	if (mover->degraded) {          /* what is still in flight is late: it is not waited for */
+	if (mover->breaker != BREAKER_CLOSED) { /* what is still in flight is late: it is not waited for */
 		mover_pause_for(mover);
 		return 0;
 	}
@@ -238,17 +268,24 @@ int mover_pause(struct mover *mover, struct err *err)
 
 int mover_resume(struct mover *mover, struct err *err)
 {
+	int rc;
+
 	LOOP_CHECK(mover->loop);
 	if (mover->state != MOVER_PAUSED || mover->leaving)
 		return mover_refuse(mover, err, "resume");
-	mover->degraded = false;
+	rc = mover_judge_targets(mover, err);
+	if (rc)
+		return rc;
 	mover->fault_count = 0;
-	mover->fault_since_ns = loop_now_ns(mover->loop);
+	mover->fault_rest_until_ns = 0;
 	mover->switch_from_ns = 0;
-	err_clear(&mover->error);
-	mover_for_each(part, mover)
-		mirror_resume(part->mirror);
 	mover_set_state(mover, MOVER_COPY);
+	/* R13: whether the target is well is for the copier to find out, wherever that is in doubt. */
+	if (mover_target_is_in_doubt(mover))
+		mover_breaker_ask(mover);
+	else
+		err_clear(&mover->error);
+	mover_apply_mirrors(mover);
 	mover_run_jobs(mover);
 	mover_look(mover);
 	return 0;
@@ -265,6 +302,7 @@ void mover_leave(struct mover *mover, enum mover_state to)
 	mover->leave_to = to;
 	mover_halt_jobs(mover);
 	timer_stop(&mover->probe);
+	timer_stop(&mover->budget.timer);
 	timer_stop(&mover->retry);
 	mover_for_each(part, mover) {
 		mirror_retire(part->mirror);
@@ -292,7 +330,7 @@ int mover_complete(struct mover *mover, struct err *err)
 	mover->switch_from_ns = 0;
 	/* What was written while it was held is verified first, without waiting. */
 	if (mover->state == MOVER_HOLD && mover->verify_started && !mover->pausing &&
-	    !mover->degraded)
+	    mover->breaker == BREAKER_CLOSED)
 		mover_for_each(part, mover)
 			verifier_start(part->verifier);
 	if (mover->error.id == ERR_MOVE_STUN)
@@ -312,6 +350,8 @@ void mover_set_mode(struct mover *mover, enum mirror_mode mode)
 {
 	LOOP_CHECK(mover->loop);
 	mover->options.mode = mode;
+	if (mode == MIRROR_ASYNC)       /* nobody waits for a leg: there is nothing to shed for */
+		mover_set_latency_budget(mover, mover->options.latency_budget_ns);
 	mover_for_each(part, mover)
 		mirror_set_mode(part->mirror, mode);
 }
@@ -390,6 +430,7 @@ static void mover_free_now(struct task *task)
 	timer_stop(&mover->checkpoint);
 	timer_stop(&mover->abandon);
 	timer_stop(&mover->probe);
+	timer_stop(&mover->budget.timer);
 	timer_stop(&mover->stun);
 	timer_stop(&mover->retry);
 	mover_for_each(part, mover)
@@ -436,6 +477,7 @@ int mover_new(struct loop *loop, struct buf_pool *pool, const struct mover_disk 
 	mover->changed.run = mover_changed;
 	mover->free_task.run = mover_free_now;
 	timer_init(&mover->probe, loop, mover_probe_fired);
+	timer_init(&mover->budget.timer, loop, mover_budget_fired);
 	timer_init(&mover->publish, loop, mover_publish_fired);
 	timer_init(&mover->checkpoint, loop, mover_checkpoint_fired);
 	timer_init(&mover->abandon, loop, mover_abandon_fired);

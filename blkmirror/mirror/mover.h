@@ -24,6 +24,35 @@
  * durable record of higher sequence forbids the switch: fall back.  Other errors mean
  * that the outcome is unknown: I/O stays held, ops->changed() tells (alarm).
  *
+ * What becomes of a target's troubles.  The guest never sees them: its writes succeed on the
+ * source, their regions are dirty, and no error or delay of the target is passed on (M4).
+ *
+ *   target says          the mover                                           told as
+ *   -------------------  --------------------------------------------------  -----------------
+ *   late: a leg, copier  the breaker opens (R13): guests write to the source    degraded,
+ *   write, flush or      only, what waits for a target is answered at once.     MOVE_TARGET_STUCK
+ *   read-back beyond     Once all late requests have settled (R2) and a
+ *   leg_deadline_ns      back-off (1 s, doubled to 16 s while it returns) is
+ *                        over, the copier alone probes; its first answered
+ *                        write closes the breaker.
+ *   ... for 30 s         PAUSED; mover_resume() probes in the same way          MOVE_TARGET_STUCK
+ *   ENOSPC EDQUOT EFBIG  PAUSED at once: more writes make no space              MOVE_TARGET_FULL
+ *   EROFS EACCES EPERM   PAUSED at once: trying again changes nothing           MOVE_TARGET_WRITE
+ *   EIO, anything else   its regions are copied again, the copier rests (50 ms, MOVE_TARGET_WRITE
+ *                        doubled); the 8th round without 10 s of quiet each:
+ *                        PAUSED
+ *   connection lost      PAUSED; mover_resume() is refused: what was under way  MOVE_SUSPECT
+ *   (blk_dev.lost)       may still land (R2), so this target is not used again
+ *   flush failed         all written since the last good flush is dirty (R9),   as its error
+ *                        then as the error says
+ *   slower than the      guest writes are shed to dirty until little is left,   degraded,
+ *   latency budget       then mirrored for 2 s to finish; repeated with         MOVE_SLOW_TARGET
+ *                        growing pauses (5 s, doubled to 5 min)
+ *   wrong bytes          FAILED before the switch                               MOVE_VERIFY
+ *
+ * PAUSED keeps all that was copied: mover_resume() goes on with what is dirty.  Its error's
+ * remedy says what to mend.  The stage of a switch-over that is interrupted falls back.
+ *
  * Threading: a mover lives on the I/O loop of its disks; every call is made there,
  * but mover_stats(), which any thread may call.
  */
@@ -58,7 +87,13 @@ struct mover_options {
 	uint64_t max_stun_ns;           /* 0: 100 ms: a switch-over that takes longer falls back */
 	uint64_t max_switchover_ns;     /* 0: 100 s: overall bound of the tries, then HOLD with ERR_MOVE_STUN */
 	uint64_t leg_deadline_ns;       /* 0: 3 s (R2, M13); relocate's --target-timeout */
-	uint64_t latency_budget_ns;     /* 0: none (R13) */
+	/*
+	 * What mirroring may add to a guest's write, as the mean of the last second (R13); 0: no
+	 * budget.  None is the default: without one the guest's writes wait for a slow target, and
+	 * so every move converges in one pass; with one a guest that writes faster than its target
+	 * takes is never slowed down, and may never be done.  Nothing is added in async mode.
+	 */
+	uint64_t latency_budget_ns;
 	uint64_t async_buffer_bytes;    /* 0: 16 MiB (R12) */
 	uint32_t region_bytes;          /* 0: by size, 64 KiB to 1 MiB */
 	uint64_t checkpoint_ns;         /* 0: 5 s: between two checkpoints of the journal */
@@ -110,7 +145,10 @@ struct mover_stats {
 	uint64_t mirror_rate_bytes_per_s;
 	uint64_t stun_ns;                       /* of the switch-over; 0: not yet */
 	uint32_t switchover_tries;
-	bool degraded;                          /* the target has failed or is late; guest writes only dirty */
+	bool degraded;                          /* the target is late or too slow; guest writes only dirty */
+	bool shedding;                          /* ... for the latency budget */
+	uint64_t added_latency_ns;              /* by mirroring to a guest's write, of late; with a budget */
+	uint64_t breaker_trips, budget_sheds;   /* how often either began */
 	bool not_converging;                    /* R6 */
 	struct err error;                       /* FAILED, or why it is PAUSED or degraded */
 	uint32_t disk_count;
@@ -157,6 +195,8 @@ MUST_CHECK int mover_complete(struct mover *mover, struct err *err);
 void mover_set_bandwidth(struct mover *mover, uint64_t bytes_per_s);
 void mover_set_mode(struct mover *mover, enum mirror_mode mode);
 void mover_set_max_stun(struct mover *mover, uint64_t max_stun_ns);
+/* 0: none; what is shed is mirrored again. */
+void mover_set_latency_budget(struct mover *mover, uint64_t latency_budget_ns);
 
 /* The answer to ops->commit(): 0, -ECANCELED, or another -errno (unknown). */
 void mover_committed(struct mover *mover, int result);

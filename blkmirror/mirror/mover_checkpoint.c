@@ -95,10 +95,10 @@ void mover_checkpoint_fired(struct timer *timer)
 {
 	struct mover *mover = container_of(timer, struct mover, checkpoint);
 
-	if (mover->state < MOVER_SWITCH && !mover->leaving && !mover->degraded) {
+	if (mover->state < MOVER_SWITCH && !mover->leaving && mover->breaker == BREAKER_CLOSED) {
 		mover_for_each(part, mover)
 			if (part->journal && !journal_in_checkpoint(part->journal) &&
-			    mirror_state(part->mirror) == MIRROR_ACTIVE)
+			    mirror_state(part->mirror) != MIRROR_SUSPENDED)
 				part_checkpoint(part);
 	}
 	timer_start(timer, mover->options.checkpoint_ns);

@@ -1,23 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * mover_fault.c - what target and source troubles lead to.  The guest never sees them (M4).
- *
- *   a late leg         the mirror suspends itself (R13): degraded; looked at again until the
- *                      target has settled, then it goes on; after 30 s of nothing: paused
- *   late copier write,  the same
- *   flush, read-back
- *   target full        paused at once: more writes do not make space
- *   target errors      their regions are copied again; eight within 10 s: paused
- *   source read error  paused: the source stays as it is and authoritative
- *   mismatch           the target lies: failed (before the switch)
- */
+/* mover_fault.c - what is told of a target or a source, judged by the table in mover.h (M4). */
 #include <errno.h>
 #include <inttypes.h>
 
 #include "blkmirror/base/log.h"
 #include "blkmirror/mirror/mover_private.h"
-
-#define STUCK_NS (30 * NS_PER_S)
 
 static bool mover_can_still_fall_back(const struct mover *mover)
 {
@@ -31,35 +18,28 @@ void mover_pause_for(struct mover *mover)
 		mover_switch_fall_back(mover);
 	mover->pausing = false;
 	mover_halt_jobs(mover);
+	mover_budget_end_trial(mover);
 	mover_for_each(part, mover)
-		mirror_suspend(part->mirror);
+		copy_engine_set_jobs_max(part->engine, 0);
+	mover->breaker = BREAKER_CLOSED;
 	timer_stop(&mover->probe);
 	mover_set_state(mover, MOVER_PAUSED);
+	mover_apply_mirrors(mover);
 }
+
+/* ---- late ---- */
 
 static void mover_target_late(struct mover_part *part)
 {
 	struct mover *mover = part->mover;
 
-	if (mover->degraded)
+	if (mover->breaker == BREAKER_OPEN)
 		return;
 	err_set(&mover->error, ERR_MOVE_TARGET_STUCK, -ETIMEDOUT,
-		"the target of '%s' has not answered a write for %" PRIu64 " ms", part->name,
+		"the target of '%s' has not answered for %" PRIu64 " ms", part->name,
 		mover->options.leg_deadline_ns / NS_PER_MS);
 	log_warn("mover", "%s: guest writes go to the source only", mover->error.cause);
-	mover->degraded = true;
-	mover->degraded_since_ns = loop_now_ns(mover->loop);
-	if (mover->pausing) {
-		mover_pause_for(mover);
-		return;
-	}
-	if (mover->state == MOVER_SWITCH)
-		mover_switch_fall_back(mover);
-	mover_halt_jobs(mover);
-	mover_for_each(other, mover)
-		mirror_suspend(other->mirror);
-	timer_start(&mover->probe, MOVER_PROBE_NS);
-	mover_tell(mover);
+	mover_breaker_open(mover);
 }
 
 void mover_watch_targets(struct mover *mover)
@@ -82,31 +62,106 @@ void mover_watch_targets(struct mover *mover)
 	}
 }
 
-/* Has every late leg settled?  Then the target answers again. */
-void mover_probe_fired(struct timer *timer)
-{
-	struct mover *mover = container_of(timer, struct mover, probe);
-	bool settled = true;
+/* ---- failed ---- */
 
-	if (!mover->degraded || !mover_can_still_fall_back(mover))
+enum target_fault {
+	FAULT_PASSING,          /* tried again, so often */
+	FAULT_FULL,
+	FAULT_REFUSED,
+	FAULT_LOST,
+};
+
+static enum target_fault target_fault_of(const struct mover_part *part, int error)
+{
+	if (mirror_target(part->mirror)->lost)
+		return FAULT_LOST;
+	switch (error) {
+	case -ENOSPC:
+	case -EDQUOT:
+	case -EFBIG:
+		return FAULT_FULL;
+	case -EROFS:
+	case -EACCES:
+	case -EPERM:
+		return FAULT_REFUSED;
+	default:
+		return FAULT_PASSING;
+	}
+}
+
+/*
+ * One round of a passing error: what fails while the copier rests belongs to the round that
+ * sent it to rest.  The copier rests longer each time; rounds are forgotten one by one.
+ */
+static bool mover_tries_again(struct mover *mover)
+{
+	uint64_t now_ns = loop_now_ns(mover->loop);
+	uint64_t forgotten = (now_ns - mover->fault_at_ns) / MOVER_FAULT_FORGET_NS;
+	uint64_t rest_ns;
+
+	if (now_ns < mover->fault_rest_until_ns)
+		return true;
+	mover->fault_count -= (uint32_t)MIN(forgotten, (uint64_t)mover->fault_count);
+	mover->fault_at_ns = now_ns;
+	if (++mover->fault_count >= MOVER_FAULTS_MAX)
+		return false;
+	rest_ns = MOVER_FAULT_REST_NS << (mover->fault_count - 1);
+	mover->fault_rest_until_ns = now_ns + rest_ns;
+	pacer_rest(&mover->pacer, rest_ns);
+	return true;
+}
+
+static void mover_tell_target(struct mover_part *part, enum target_fault fault, int error)
+{
+	struct err *err = &part->mover->error;
+
+	switch (fault) {
+	case FAULT_LOST:
+		err_set(err, ERR_MOVE_SUSPECT, error,
+			"the connection to the target of '%s' is lost; what was under way may "
+			"still land there", part->name);
 		return;
-	mover_for_each(part, mover)
-		settled = settled && mirror_is_settled(part->mirror) && !part->flushing &&
-			  verifier_oldest_read_ns(part->verifier) == UINT64_MAX;
-	if (!settled) {
-		if (loop_now_ns(mover->loop) - mover->degraded_since_ns > STUCK_NS)
-			mover_pause_for(mover);
-		else
-			timer_start(&mover->probe, MOVER_PROBE_NS);
+	case FAULT_FULL:
+		err_set(err, ERR_MOVE_TARGET_FULL, error, "the target of '%s' is full: %s",
+			part->name, err_strerror(error));
+		return;
+	case FAULT_REFUSED:
+	case FAULT_PASSING:
+		err_set(err, ERR_MOVE_TARGET_WRITE, error, "cannot write the target of '%s': %s",
+			part->name, err_strerror(error));
+		if (fault == FAULT_REFUSED)
+			err_remedy(err, "Make the target's store writable for this host and "
+				   "'task resume', or cancel the task.");
 		return;
 	}
-	mover->degraded = false;
-	err_clear(&mover->error);
-	log_info("mover", "the target answers again");
+}
+
+/* It was paused for its target, or what was under way there before the pause has not ended. */
+bool mover_target_is_in_doubt(struct mover *mover)
+{
+	if (mover->error.id == ERR_MOVE_TARGET_STUCK || mover->error.id == ERR_MOVE_TARGET_WRITE ||
+	    mover->error.id == ERR_MOVE_TARGET_FULL)
+		return true;
+	mover_for_each(part, mover) {
+		if (mirror_is_settled(part->mirror))
+			continue;
+		err_set(&mover->error, ERR_MOVE_TARGET_STUCK, -ETIMEDOUT,
+			"the target of '%s' has not yet answered what was under way before the "
+			"pause", part->name);
+		return true;
+	}
+	return false;
+}
+
+/* R2: a lost connection had no barrier; nothing is sent to that target instance again. */
+int mover_judge_targets(struct mover *mover, struct err *err)
+{
 	mover_for_each(part, mover)
-		mirror_resume(part->mirror);
-	mover_run_jobs(mover);
-	mover_tell(mover);
+		if (mirror_target(part->mirror)->lost)
+			return err_set(err, ERR_MOVE_SUSPECT, -EBUSY,
+				       "cannot resume: the connection to the target of '%s' is lost",
+				       part->name);
+	return 0;
 }
 
 /* After the switch only the last comparison is left: it ends, and the error says so. */
@@ -119,7 +174,7 @@ static void mover_end_comparison(struct mover_part *part)
 void mover_target_trouble(struct mover_part *part, int error)
 {
 	struct mover *mover = part->mover;
-	uint64_t now_ns = loop_now_ns(mover->loop);
+	enum target_fault fault;
 
 	if (mover->state == MOVER_SWITCHED) {
 		err_set(&mover->error, ERR_MOVE_VERIFY, error,
@@ -134,15 +189,14 @@ void mover_target_trouble(struct mover_part *part, int error)
 		mover_target_late(part);
 		return;
 	}
-	if (now_ns - mover->fault_since_ns > MOVER_FAULT_SPAN_NS) {
-		mover->fault_since_ns = now_ns;
-		mover->fault_count = 0;
-	}
-	mover->fault_count++;
-	if (error != -ENOSPC && error != -EDQUOT && mover->fault_count < MOVER_FAULTS_MAX)
+	fault = target_fault_of(part, error);
+	if (fault == FAULT_PASSING && mover_tries_again(mover)) {
+		log_debug("mover", "target of '%s': %s; tried again", part->name,
+			  err_strerror(error));
 		return;
-	err_set(&mover->error, ERR_MOVE_TARGET_WRITE, error, "cannot write the target of '%s': %s",
-		part->name, err_strerror(error));
+	}
+	mover_tell_target(part, fault, error);
+	log_warn("mover", "%s", mover->error.cause);
 	mover_pause_for(mover);
 }
 

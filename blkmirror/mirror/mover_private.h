@@ -13,9 +13,9 @@
 #include "blkmirror/mirror/verify.h"
 
 #define MOVER_NAME_BYTES 64
-#define MOVER_PROBE_NS NS_PER_S                 /* a late target is looked at again after this */
-#define MOVER_FAULTS_MAX 8u                     /* target errors within MOVER_FAULT_SPAN_NS: pause */
-#define MOVER_FAULT_SPAN_NS (10 * NS_PER_S)
+#define MOVER_FAULTS_MAX 8u                     /* rounds of target errors: pause */
+#define MOVER_FAULT_REST_NS (50 * NS_PER_MS)    /* the copier's after the first; doubled each time */
+#define MOVER_FAULT_FORGET_NS (10 * NS_PER_S)   /* one round of errors is forgotten in this time */
 #define MOVER_HASH_BYTES (UINT64_C(32) << 20)   /* of all disks together */
 #define MOVER_PUBLISH_NS (100 * NS_PER_MS)
 
@@ -27,6 +27,36 @@ enum switch_step {
 	SWITCH_SETTLE,          /* buffered legs (async) land */
 	SWITCH_FLUSH,
 	SWITCH_COMMITTING,      /* the record has been issued (R-J3) */
+};
+
+enum breaker {
+	BREAKER_CLOSED,
+	BREAKER_OPEN,           /* no new target I/O */
+	BREAKER_PROBING,        /* half open: the copier's only */
+};
+
+enum budget_state {
+	BUDGET_MIRRORING,
+	BUDGET_SHEDDING,        /* guests write to the source only, the copier follows */
+	BUDGET_LAST_SYNC,       /* mirroring all the same, for a bounded time */
+};
+
+struct added_latency {
+	uint64_t ops, sum_ns;
+};
+
+struct mover_budget {
+	enum budget_state state;
+	struct timer timer;             /* SHEDDING: the next try; LAST_SYNC: its end */
+	struct added_latency newer, older;      /* totals when the present and the last window began */
+	uint64_t newer_from_ns;
+	uint64_t mean_ns;               /* added to a write, of late */
+	uint64_t shed_mean_ns;          /* the same when shedding began */
+	uint64_t try_at_ns, wait_ns;
+	uint64_t stopped_at_ns;         /* when mirroring was last taken up for good */
+	uint64_t sheds;
+	uint64_t copied_at_ns, copied_bytes;
+	double copy_rate;
 };
 
 /* One disk of the mover. */
@@ -49,6 +79,8 @@ struct mover_part {
 	struct mirror_flush flush;
 	bool flushing;
 	uint64_t flush_from_ns;
+	bool probed;                    /* PROBING: its target has answered */
+	uint64_t probe_from_writes;
 	bool old_requests;      /* requests from before the gate's last change are still in flight */
 };
 
@@ -76,11 +108,17 @@ struct mover {
 	bool pausing;
 	bool leaving;                   /* cancelled or failed, once the gates have drained */
 	enum mover_state leave_to;
-	bool degraded;
 	struct err error;
-	uint64_t degraded_since_ns;
+	enum breaker breaker;           /* R13 */
+	uint64_t open_from_ns;          /* not CLOSED since */
+	uint64_t closed_at_ns;
+	uint64_t backoff_ns;
+	uint64_t probe_at_ns;           /* OPEN: not before; PROBING: by a flush from then on */
+	uint64_t trips;
+	struct mover_budget budget;
 	uint32_t fault_count;
-	uint64_t fault_since_ns;
+	uint64_t fault_at_ns;           /* when fault_count was last set */
+	uint64_t fault_rest_until_ns;
 	bool verify_started;
 	uint64_t verify_total_bytes;
 	uint64_t progress_bytes;        /* the most that has been told */
@@ -137,10 +175,32 @@ bool mover_part_in_sync(const struct mover_part *part);
 void mover_target_trouble(struct mover_part *part, int error);
 void mover_source_trouble(struct mover_part *part, int error, uint64_t offset_bytes);
 void mover_mismatch(struct mover_part *part, uint64_t offset_bytes, uint64_t len_bytes);
-void mover_probe_fired(struct timer *timer);
 void mover_pause_for(struct mover *mover);
+/* At the end of a pause; mover->error says why. */
+bool mover_target_is_in_doubt(struct mover *mover);
+/* May this move be resumed on its targets?  0 or -EBUSY with *err. */
+MUST_CHECK int mover_judge_targets(struct mover *mover, struct err *err);
 /* Is a target write, flush or read of our own overdue, or does a buffered leg stand still? */
 void mover_watch_targets(struct mover *mover);
+
+/* ---- mover_breaker.c ---- */
+/* Not OPEN: mover->error says why it opens. */
+void mover_breaker_open(struct mover *mover);
+/* A pause for a fault is over: ask the target before any guest does. */
+void mover_breaker_ask(struct mover *mover);
+void mover_breaker_look(struct mover *mover);
+void mover_probe_fired(struct timer *timer);
+/* Lead every mirror to the state that breaker, pause and budget want. */
+void mover_apply_mirrors(struct mover *mover);
+
+/* ---- mover_budget.c ---- */
+bool mover_is_shedding(const struct mover *mover);
+bool mover_nearly_in_sync(struct mover *mover);
+/* Nearly in sync and verified: mirror again, for the last of it. */
+void mover_budget_try(struct mover *mover);
+void mover_budget_end_trial(struct mover *mover);
+void mover_budget_fired(struct timer *timer);
+void mover_watch_budget(struct mover *mover);
 
 /* ---- mover_switch.c ---- */
 void mover_switch_begin(struct mover *mover);

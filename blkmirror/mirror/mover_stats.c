@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mover_stats.c - the figures, published ten times a second for other threads. */
+#include <inttypes.h>
+
 #include "blkmirror/journal/journal.h"
 #include "blkmirror/mirror/mover_private.h"
 
@@ -103,6 +105,17 @@ static void mover_rates(struct mover *mover, struct mover_stats *out)
 	out->mirror_rate_bytes_per_s = (uint64_t)mover->mirror_rate;
 }
 
+static void mover_tell_shedding(const struct mover *mover, struct err *err)
+{
+	err_set(err, ERR_MOVE_SLOW_TARGET, 0,
+		"the target adds %" PRIu64 ".%03" PRIu64 " ms to a guest's write, the budget is %"
+		PRIu64 ".%03" PRIu64 " ms: guest writes are copied later",
+		mover->budget.shed_mean_ns / NS_PER_MS,
+		mover->budget.shed_mean_ns / NS_PER_US % 1000,
+		mover->options.latency_budget_ns / NS_PER_MS,
+		mover->options.latency_budget_ns / NS_PER_US % 1000);
+}
+
 void mover_publish(struct mover *mover)
 {
 	struct mover_stats *out = &mover->stats;
@@ -116,9 +129,15 @@ void mover_publish(struct mover *mover)
 	mover_rates(mover, out);
 	out->stun_ns = mover->stun_ns;
 	out->switchover_tries = mover->tries;
-	out->degraded = mover->degraded;
+	out->degraded = mover->breaker != BREAKER_CLOSED || mover_is_shedding(mover);
+	out->shedding = mover_is_shedding(mover);
+	out->breaker_trips = mover->trips;
+	out->budget_sheds = mover->budget.sheds;
+	out->added_latency_ns = mover->budget.mean_ns;
 	out->not_converging = pacer_is_shedding(&mover->pacer);
 	out->error = mover->error;
+	if (out->shedding && !out->error.id)
+		mover_tell_shedding(mover, &out->error);
 	pthread_mutex_unlock(&mover->stats_lock);
 }
 
@@ -127,6 +146,7 @@ void mover_publish_fired(struct timer *timer)
 	struct mover *mover = container_of(timer, struct mover, publish);
 
 	mover_watch_targets(mover);
+	mover_watch_budget(mover);
 	mover_watch_journals(mover);
 	mover_publish(mover);
 	timer_start(timer, MOVER_PUBLISH_NS);

@@ -325,6 +325,20 @@ static void pacer_sampled(struct timer *timer)
 
 /* ---- starting and finishing ---- */
 
+void pacer_rest(struct pacer *pacer, uint64_t rest_ns)
+{
+	pacer->rest_until_ns = loop_now_ns(pacer->loop) + rest_ns;
+}
+
+static bool pacer_is_resting(struct pacer *pacer)
+{
+	if (loop_now_ns(pacer->loop) >= pacer->rest_until_ns)
+		return false;
+	if (!pacer->refill.started)
+		timer_start_at(&pacer->refill, pacer->rest_until_ns);
+	return true;
+}
+
 static bool pacer_is_in_pace(struct pacer *pacer)
 {
 	if (pacer->window_bytes == PACER_WINDOW_MAX)
@@ -338,7 +352,7 @@ static bool pacer_is_in_pace(struct pacer *pacer)
 
 bool pacer_may_start(struct pacer *pacer, uint64_t bytes)
 {
-	if (pacer_is_back(pacer))
+	if (pacer_is_resting(pacer) || pacer_is_back(pacer))
 		return false;
 	/* One request is always allowed: the copy must go on. */
 	if (pacer->in_flight_bytes &&

@@ -60,7 +60,8 @@ struct pacer {
 
 	struct token_bucket cap;        /* its rate may be MOVER_RATE_UNLIMITED: then unused */
 	uint64_t shed_ns;               /* when a mirrored write was last refused; 0: never */
-	struct timer refill;            /* of the cap or of the pace */
+	struct timer refill;            /* of the cap or of the pace, or the end of a rest */
+	uint64_t rest_until_ns;
 
 	uint64_t window_bytes;
 	uint64_t ceiling_bytes;         /* where the guest was last late; 0: not yet */
@@ -105,6 +106,9 @@ bool pacer_may_start(struct pacer *pacer, uint64_t bytes);
 void pacer_started(struct pacer *pacer, uint64_t bytes);
 /* started_ns: when pacer_started() was called for these. */
 void pacer_finished(struct pacer *pacer, uint64_t bytes, uint64_t started_ns);
+
+/* Nothing of the copier's starts for so long; ready() comes then. */
+void pacer_rest(struct pacer *pacer, uint64_t rest_ns);
 
 /* R6: may these bytes be mirrored?  Charges them when they may. */
 bool pacer_may_mirror(struct pacer *pacer, uint64_t bytes);

@@ -64,8 +64,15 @@ sed -n 's/^# rule: //p' tests/mutations/*.mut | sort -u | while read -r rule; do
 done >"$work/bad"
 report "each rule with a mutation stands in docs/ARCHITECTURE.md"
 
+# R1 to R13, R-J1 to R-J7: each has at least one, and a row of the table says so.
+for rule in R{1..13} R-J{1..7}; do
+	grep -qx "# rule: $rule" tests/mutations/*.mut || echo "no mutation breaks $rule"
+	grep -q "^| $rule |" docs/ARCHITECTURE.md || echo "docs/ARCHITECTURE.md lacks $rule"
+done >"$work/bad"
+report "each rule has a mutation that breaks it"
+
 # A row's `r4-*` must find at least one mutation.
-grep -oE '`[a-z][0-9]+-\*`' docs/ARCHITECTURE.md | tr -d '`' | sort -u | while read -r pattern; do
+grep -oE '`[a-z]+[0-9]+-\*`' docs/ARCHITECTURE.md | tr -d '`' | sort -u | while read -r pattern; do
 	compgen -G "tests/mutations/$pattern.mut" >/dev/null || echo "$pattern"
 done >"$work/bad"
 report "the mutations that it names exist"

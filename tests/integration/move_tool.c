@@ -6,8 +6,12 @@
  *
  *   attach DS:PATH ID           ->  attached ID URI
  *   detach ID                   ->  detached ID
- *   move ID DS:PATH [hold]      ->  moving ID, and later: held | completed STUN-US | failed BM-...
+ *   move ID DS:PATH [hold|keep [BYTES-A-SECOND]]
+ *                               ->  moving ID, and later: held | completed STUN-US | failed BM-...
+ *                                   keep: held, and the source is kept
  *   complete | cancel | pause | resume
+ *   status                      ->  status STATE COPIED DIRTY BM-ID CAUSE | REMEDY
+ *   fault ERRNO                 writes to targets fail with it; 0: no more (MOVE_TOOL_FAULTS=1)
  *   recover                     ->  recovered, waiting N
  *   quit                        (detaches everything first)
  *
@@ -19,6 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/lib/ds_fault.h"
 #include "vmotion/disk.h"
 #include "vmotion/relocate.h"
 #include "vmotion/relocate_recover.h"
@@ -162,7 +167,8 @@ static void changed(struct relocation *relocation, void *user)
 	tool->relocation = NULL;
 }
 
-static void move(struct tool *tool, const char *id, const char *place, bool hold)
+static void move(struct tool *tool, const char *id, const char *place, const char *how,
+		 const char *rate)
 {
 	char path[DS_PATH_BYTES], task_id[16];
 	struct disk *disk = parse_disk(tool, id);
@@ -172,8 +178,10 @@ static void move(struct tool *tool, const char *id, const char *place, bool hold
 	struct relocate_spec spec = {
 		.disks = &disk_spec, .disk_count = 1, .task_id = task_id,
 		.state_dir = tool->state_dir,
-		.options = { .bandwidth_bytes_per_s = MOVER_RATE_UNLIMITED, .verify = true,
-			     .hold = hold, .max_stun_ns = 2 * NS_PER_S },
+		.keep_source = how && strcmp(how, "keep") == 0,
+		.options = { .bandwidth_bytes_per_s = rate ? strtoull(rate, NULL, 10) :
+							     MOVER_RATE_UNLIMITED,
+			     .verify = true, .hold = how != NULL, .max_stun_ns = 2 * NS_PER_S },
 	};
 	struct err err;
 
@@ -196,6 +204,22 @@ static void verb(struct tool *tool, int (*function)(struct relocation *relocatio
 		printf("error no relocation\n");
 	else if (function(tool->relocation, &err))
 		say_error(&err);
+}
+
+static void say_status(struct tool *tool)
+{
+	struct relocate_status status;
+
+	if (!tool->relocation) {
+		printf("error no relocation\n");
+		return;
+	}
+	relocation_status(tool->relocation, &status);
+	printf("status %s %llu %llu %s %s | %s\n", relocate_state_name(status.state),
+	       (unsigned long long)status.disks[0].stats.copied_bytes,
+	       (unsigned long long)status.disks[0].stats.dirty_bytes,
+	       err_name(status.degraded_why.id), status.degraded_why.cause,
+	       status.degraded_why.remedy);
 }
 
 /* ---- recovery ---- */
@@ -235,7 +259,7 @@ static void run_command(struct tool *tool, char *line)
 {
 	char *save, *name = strtok_r(line, " ", &save);
 	char *first = strtok_r(NULL, " ", &save), *second = strtok_r(NULL, " ", &save);
-	char *third = strtok_r(NULL, " ", &save);
+	char *third = strtok_r(NULL, " ", &save), *fourth = strtok_r(NULL, " ", &save);
 
 	if (!name)
 		return;
@@ -244,7 +268,7 @@ static void run_command(struct tool *tool, char *line)
 	else if (strcmp(name, "detach") == 0 && parse_disk(tool, first))
 		disk_detach(disk_find(tool->service, first), false, detached, tool);
 	else if (strcmp(name, "move") == 0)
-		move(tool, first, second, third != NULL);
+		move(tool, first, second, third, fourth);
 	else if (strcmp(name, "complete") == 0)
 		verb(tool, relocation_complete);
 	else if (strcmp(name, "cancel") == 0)
@@ -253,6 +277,10 @@ static void run_command(struct tool *tool, char *line)
 		verb(tool, relocation_pause);
 	else if (strcmp(name, "resume") == 0)
 		verb(tool, relocation_resume);
+	else if (strcmp(name, "status") == 0)
+		say_status(tool);
+	else if (strcmp(name, "fault") == 0 && first)
+		ds_fault_fail_io(-atoi(first));
 	else if (strcmp(name, "recover") == 0)
 		recover(tool);
 	else if (strcmp(name, "quit") == 0)
@@ -298,6 +326,8 @@ static void open_datastore(struct tool *tool, char *argument)
 		say_error(&err);
 		exit(1);
 	}
+	if (getenv("MOVE_TOOL_FAULTS"))
+		ds_fault_wrap(tool->ds[tool->ds_count]);
 	tool->ds_count++;
 }
 
@@ -311,6 +341,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: move_tool STATE-DIR RUN-DIR NAME=URL...\n");
 		return 2;
 	}
+	ds_fault_hangable(getenv("MOVE_TOOL_FAULTS") != NULL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	tool.state_dir = argv[1];
 	tool.loop = loop_new();

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "blkmirror/blkdev/wrap.h"
 #include "datastores/datastore_private.h"
 #include "tests/lib/loop_thread.h"
 
@@ -82,7 +83,8 @@ static int fault_mark(struct ds_disk *disk, const struct disk_identity *identity
 
 struct hangable {
 	struct blk_dev dev;             /* hands requests on to inner, or keeps them */
-	struct blk_dev *inner;          /* NULL: free */
+	struct blk_dev *inner;          /* NULL: free; a fault wrapper around the real one */
+	struct blk_dev *real;
 	bool hung;                      /* the I/O loop's */
 	struct list kept;
 };
@@ -112,6 +114,7 @@ static void hangable_close(struct blk_dev *dev)
 	struct hangable *one = container_of(dev, struct hangable, dev);
 
 	blk_close(one->inner);
+	blk_close(one->real);
 	one->inner = NULL;
 }
 
@@ -127,7 +130,9 @@ static int hangable_wrap(struct blk_dev **dev)
 			continue;
 		blk_dev_init(&one->dev, &hangable_ops, (*dev)->loop, (*dev)->size_bytes,
 			     &(*dev)->limits);
-		one->inner = *dev;
+		one->real = *dev;
+		one->inner = wrap_fault_new(*dev);
+		CHECK(one->inner);
 		one->hung = false;
 		list_init(&one->kept);
 		*dev = &one->dev;
@@ -140,6 +145,8 @@ struct hang_call {
 	struct task task;
 	struct hangable *one;
 	bool hung;
+	bool fails;
+	struct wrap_fault_rule rule;
 	struct latch done;
 };
 
@@ -159,6 +166,31 @@ void ds_fault_hang(bool hung)
 	for (size_t i = 0; i < ARRAY_COUNT(hangables); i++) {
 		struct hang_call call = { .task.run = hang_run, .one = &hangables[i],
 					  .hung = hung, .done = LATCH_INIT };
+
+		if (!hangables[i].inner)
+			continue;
+		loop_send(hangables[i].dev.loop, &call.task);
+		CHECK(latch_wait(&call.done, 10 * NS_PER_S));
+	}
+}
+
+static void fail_run(struct task *task)
+{
+	struct hang_call *call = container_of(task, struct hang_call, task);
+
+	wrap_fault_set(call->one->inner, call->fails ? &call->rule : NULL);
+	latch_raise(&call->done);
+}
+
+void ds_fault_fail_io(int error)
+{
+	for (size_t i = 0; i < ARRAY_COUNT(hangables); i++) {
+		struct hang_call call = {
+			.task.run = fail_run, .one = &hangables[i], .fails = error != 0,
+			.rule = { .ops = 1u << BLK_WRITE | 1u << BLK_WRITE_ZEROES | 1u << BLK_FLUSH,
+				  .from_nth = 1, .fail_count = UINT64_MAX, .error = error },
+			.done = LATCH_INIT,
+		};
 
 		if (!hangables[i].inner)
 			continue;

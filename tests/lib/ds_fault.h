@@ -32,5 +32,7 @@ void record_fault_fail(unsigned count);
  */
 void ds_fault_hangable(bool on);
 void ds_fault_hang(bool hung);
+/* Their writes, zeroes and flushes fail with this -errno from now on; 0: no more. */
+void ds_fault_fail_io(int error);
 
 #endif

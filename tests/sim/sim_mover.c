@@ -7,6 +7,8 @@
  *   M1  a clean region that nothing touches is equal on both legs
  *   M3  no two target writes in flight touch one physical block (checked in the disk)
  *   M4  guests see no error but the source's own, and wait no longer than the leg deadline
+ *   R13 while the breaker is open or probes, and while the latency budget sheds, no guest's leg
+ *       is sent and no guest that begins waits for its target; neither swings to and fro
  *   a pause and a cancel come to their end in bounded time, however the targets hang
  * At the end, and in a third of the seeds at a crash in the middle, the authoritative copy
  * holds every acknowledged write, and after a power cut every flushed one.  A move without
@@ -35,7 +37,7 @@
 #define REGION 2048u
 #define DISKS_MAX 3u
 #define STEPS_MAX 2000000u
-#define STEPS_HOT 100000u
+#define STEPS_HOT 300000u
 #define STEPS_CALM 20000u              /* from here on the operator only helps */
 
 struct world_disk {
@@ -66,7 +68,9 @@ struct world {
 	bool source_fails;
 	uint64_t cap_rate, cap_from_ns, cap_from_bytes;
 	bool will_cancel;
-	bool hot;
+	bool hot, slow;
+	uint64_t mode_changes;
+	uint64_t began_ns;
 	bool lies;                      /* targets that do not keep what the copier wrote */
 	bool verifying, quiet;          /* VERIFY has begun; the guests had ended before */
 	uint64_t pausing_ns, leaving_ns;        /* since when; 0: not */
@@ -87,7 +91,7 @@ static void describe(const struct world *world)
 	fprintf(stderr, "\nat %" PRIu64 " us, step %" PRIu64 ": mover %s%s%s%s, switch step %d, try %u, "
 		"error %s\n", loop_now_ns(world->loop) / NS_PER_US, loop_sim_step_count(world->loop),
 		mover_state_name(mover->state), mover->pausing ? " pausing" : "",
-		mover->leaving ? " leaving" : "", mover->degraded ? " degraded" : "", mover->step,
+		mover->leaving ? " leaving" : "", mover->breaker ? " degraded" : "", mover->step,
 		mover->tries, mover->error.id ? mover->error.cause : "none");
 	fprintf(stderr, "mode %d, bandwidth %" PRIu64 ", verify %d, hold %d, target hung %d\n",
 		mover->options.mode, mover->options.bandwidth_bytes_per_s, mover->options.verify,
@@ -214,15 +218,19 @@ static void check_cap(struct world *world)
 	      slack + (uint64_t)((double)rate * (double)(now_ns - world->cap_from_ns) / 1e9));
 }
 
-/* R13: once a leg has been late, no request that begins waits for that target. */
+/* R13: once a leg has been late, or all are too slow, no request that begins waits for that target. */
 static void check_breaker(struct world *world)
 {
+	const struct mover *mover = world->mover;
+	bool shut = mover->breaker != BREAKER_CLOSED || mover_is_shedding(mover);
 	uint64_t now_ns = loop_now_ns(world->loop);
 
+	CHECK(mover->budget.sheds <= 2 + world->mode_changes + (now_ns - world->began_ns) / (5 * NS_PER_S));
 	for (uint32_t i = 0; i < world->disk_count; i++) {
 		struct sim_guest *guest = world->disks[i].guest;
 
-		if (!world->mover->degraded || !world->target_hung)
+		CHECK(!shut || mover->parts[i].mirror->legs_in_flight == 0);
+		if (!shut)
 			guest->watched_ns = UINT64_MAX;
 		else if (guest->watched_ns == UINT64_MAX)
 			guest->watched_ns = now_ns;
@@ -424,6 +432,7 @@ static void world_operator(struct timer *timer)
 	if (loop_sim_step_count(world->loop) > STEPS_CALM) {
 		mover_set_bandwidth(world->mover, MOVER_RATE_UNLIMITED);
 		mover_set_mode(world->mover, MIRROR_SYNC);
+		mover_set_latency_budget(world->mover, 0);
 		if (state == MOVER_PAUSED && !world->mover->leaving)
 			CHECK(mover_resume(world->mover, &err) == 0);
 		if (world->options.hold && mover_complete(world->mover, &err))
@@ -439,6 +448,7 @@ static void world_operator(struct timer *timer)
 			CHECK(mover_resume(world->mover, &err) == 0 || world->mover->leaving);
 		break;
 	case 1:
+		world->mode_changes++;          /* the budget is measured anew */
 		mover_set_mode(world->mover, dice(world, 2) ? MIRROR_SYNC : MIRROR_ASYNC);
 		break;
 	case 2:
@@ -495,6 +505,12 @@ static void world_add_disk(struct world *world)
 		guest.hot_bytes = REGION;
 		guest.max_blocks = 2;
 	}
+	if (world->slow) {
+		guest.op_count = UINT32_MAX;
+		guest.think_max_ns = 5 * NS_PER_MS;
+		target.min_latency_ns = 5 * NS_PER_MS;
+		target.max_latency_ns = 20 * NS_PER_MS;
+	}
 	if (world->lies)
 		guest.op_count = (uint32_t)dice(world, 40);
 	disk->source = sim_disk_new(world->loop, &source);
@@ -520,16 +536,27 @@ static void world_choose_options(struct world *world)
 		.async_buffer_bytes = (1 + dice(world, 16)) * 4096,
 		.region_bytes = REGION, .verify = dice(world, 4) != 0, .hold = dice(world, 3) == 0,
 	};
+	if (dice(world, 4) == 0)
+		world->options.latency_budget_ns = (1 + dice(world, 30)) * 100 * NS_PER_US;
+	/* A target so slow that a budget sheds, for long enough to be noticed. */
+	world->slow = dice(world, 10) == 0;
+	if (world->slow) {
+		world->options.latency_budget_ns = NS_PER_MS;
+		world->options.bandwidth_bytes_per_s = MOVER_RATE_UNLIMITED;
+		world->options.max_stun_ns = NS_PER_S;
+		world->options.hold = true;
+	}
 	world->faults_left = dice(world, 2) ? (uint32_t)dice(world, 6) : 0;
 	world->will_cancel = dice(world, 6) == 0;
 	world->source_fails = dice(world, 10) == 0;
 	/* R4: a region that is written without a pause is copied all the same, in one pass. */
-	world->hot = dice(world, 16) == 0;
+	world->hot = !world->slow && dice(world, 16) == 0;
 	if (world->hot) {
 		world->options.mode = MIRROR_SYNC;
 		world->options.bandwidth_bytes_per_s = MOVER_RATE_UNLIMITED;
 		world->options.max_stun_ns = 2 * NS_PER_S;
 		world->options.hold = false;
+		world->options.latency_budget_ns = 0;
 		world->faults_left = 0;
 		world->will_cancel = world->source_fails = false;
 	}
@@ -563,6 +590,7 @@ static void world_start(struct world *world)
 	CHECK(mover_new(world->loop, world->pool, disks, world->disk_count, &world->options,
 			&world_ops, world, &world->mover, &err) == 0);
 	mover_start(world->mover);
+	world->began_ns = loop_now_ns(world->loop);
 	timer_start(&world->fault_timer, dice(world, 200 * NS_PER_MS));
 	if (!world->hot)
 		timer_start(&world->operator_timer, dice(world, NS_PER_S));
@@ -664,7 +692,7 @@ static void world_finish(struct world *world)
 
 struct tally {
 	uint64_t steps, done, cancelled, crashed, commits, mirrored, dual, recopied, broken;
-	uint64_t shed, late, holes, verified, lies_found;
+	uint64_t shed, late, holes, verified, lies_found, trips, sheds;
 };
 
 static void tally_add(struct tally *tally, const struct world *world)
@@ -690,6 +718,8 @@ static void tally_add(struct tally *tally, const struct world *world)
 	tally->steps += loop_sim_step_count(world->loop);
 	tally->commits += world->commits;
 	tally->cancelled += world->cancelled;
+	tally->trips += world->mover->trips;
+	tally->sheds += world->mover->budget.sheds;
 }
 
 static void run_seed(uint64_t seed, struct tally *tally)
@@ -732,8 +762,9 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " seeds: %" PRIu64 " moves ended (%" PRIu64 " cancelled), %" PRIu64
 	       " crashed; %" PRIu64 " steps, %" PRIu64 " commits, %" PRIu64 " mirrored writes, "
 	       "%" PRIu64 " broken regions, %" PRIu64 " dual copies, %" PRIu64 " late legs, "
-	       "%" PRIu64 " lies found\n",
+	       "%" PRIu64 " breaker trips, %" PRIu64 " sheds for the budget, %" PRIu64 " lies found\n",
 	       seeds, tally.done, tally.cancelled, tally.crashed, tally.steps, tally.commits,
-	       tally.mirrored, tally.broken, tally.dual, tally.late, tally.lies_found);
+	       tally.mirrored, tally.broken, tally.dual, tally.late, tally.trips, tally.sheds,
+	       tally.lies_found);
 	return 0;
 }

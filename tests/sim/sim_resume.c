@@ -12,6 +12,11 @@
  * What the guest reads after a crash it must find again for ever: no time travel at the
  * switch-over (R-J1).
  *
+ * What is in flight or hangs when a process is killed lands before the next one begins: the
+ * lock on a local file waits for it (R-J7), and a connection drops what it has queued (R3).
+ * A power cut lands each of those requests or not, and then keeps of each leg's un-flushed
+ * blocks some and not others, independently: so a log's slot may be torn in the middle.
+ *
  * Each seed runs in a process of its own: what a crash leaves in memory is simply left.
  */
 #include <errno.h>
@@ -57,6 +62,7 @@ struct world {
 	struct timer commit_timer, abandon_timer, fault_timer;
 	bool commit_issued, commit_durable;
 	bool abandoned;
+	bool hung;                      /* a target */
 	bool calm;                      /* the last world: no more faults */
 	bool resumed;
 	uint32_t life;
@@ -168,8 +174,7 @@ static void world_changed(struct mover *mover, void *user)
 	struct world *world = user;
 	struct err err;
 
-	if (mover_state(mover) == MOVER_PAUSED && mover->error.id != ERR_NONE &&
-	    !world->disks[0].target->hung)
+	if (mover_state(mover) == MOVER_PAUSED && mover->error.id != ERR_NONE && !world->hung)
 		CHECK(mover_resume(mover, &err) == 0);
 	if (mover_state(mover) == MOVER_HOLD && mover->error.id == ERR_MOVE_STUN) {
 		mover_set_max_stun(mover, 2 * NS_PER_S);
@@ -186,21 +191,25 @@ static void world_fault(struct timer *timer)
 {
 	struct world *world = container_of(timer, struct world, fault_timer);
 	struct world_disk *disk = &world->disks[dice(world, world->disk_count)];
-	bool was_hung = world->disks[0].target->hung;
+	bool was_hung = world->hung;
 
 	for (uint32_t i = 0; i < world->disk_count; i++) {
 		sim_disk_hang(world->disks[i].target, false);
 		world->disks[i].target->error_one_in = 0;
 	}
+	world->hung = false;
 	if (was_hung)
 		world_changed(world->mover, world);
 	if (world->commit_issued)
 		return;
 	if (!world->calm && dice(world, 2)) {
-		if (dice(world, 3) == 0)
-			sim_disk_hang(world->disks[0].target, true);
-		else
+		if (dice(world, 3) == 0) {
+			world->hung = true;
+			sim_disk_hang(disk->target, true);
+		} else {
 			disk->target->error_one_in = 2 + (uint32_t)dice(world, 20);
+			disk->target->error = dice(world, 4) ? -EIO : -ENOSPC;
+		}
 		disk->target->error_ops = 0x3f;
 		if (dice(world, 40) == 0) {
 			disk->log->error_one_in = 3;
@@ -324,8 +333,10 @@ static void world_run_mover(struct world *world)
 		.async_buffer_bytes = 65536, .region_bytes = REGION,
 		.checkpoint_ns = (1 + dice(world, 40)) * 5 * NS_PER_MS,
 		.verify = dice(world, 2),
+		.latency_budget_ns = dice(world, 4) ? 0 : (1 + dice(world, 30)) * 100 * NS_PER_US,
 	};
 	if (world->calm) {
+		world->options.latency_budget_ns = 0;
 		world->options.mode = MIRROR_SYNC;
 		world->options.bandwidth_bytes_per_s = MOVER_RATE_UNLIMITED;
 	}

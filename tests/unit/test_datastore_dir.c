@@ -20,6 +20,7 @@
 
 #include "blkmirror/base/overflow.h"
 #include "blkmirror/blkdev/blk_file.h"
+#include "blkmirror/blkdev/blk_file_private.h"
 #include "datastores/beneath.h"
 #include "datastores/datastore_private.h"
 #include "datastores/disk_lock.h"
@@ -595,6 +596,14 @@ static void test_replaced_while_waiting(void **state)
 }
 
 /* R-J7: the lock lasts as long as the device's descriptor, whatever became of the disk's. */
+/* Direct I/O may block its submitter; buffered I/O has threads anyway. */
+static bool may_block_its_submitter(struct blk_dev *dev)
+{
+	const struct blk_file *file = blk_file_of(dev);
+
+	return file->direct && !file->thread;
+}
+
 static void test_lock_lives_with_the_device(void **state)
 {
 	struct ds_disk *disk;
@@ -615,6 +624,7 @@ static void test_lock_lives_with_the_device(void **state)
 	assert_false(ds_disk_info(disk)->reads_zero);
 	assert_int_equal(ds_disk_make_dev(disk, loop, true, &dev, &err), 0);
 	assert_false(dev->limits.reads_zero);
+	assert_false(may_block_its_submitter(dev));     /* R5 */
 	ds_disk_dev_promote(dev);
 	blk_close(dev);
 	ds_disk_close(disk);

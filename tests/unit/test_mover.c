@@ -350,7 +350,7 @@ static void test_pause_of_a_degraded_move(void **unused)
 	rig_run_for(rig, 5 * MS);
 	hang_target(rig, 0, true);
 	rig_run_for(rig, 5 * NS_PER_S);
-	assert_true(rig->mover->degraded);
+	assert_true(rig->mover->breaker);
 	assert_int_equal(mover_pause(rig->mover, &err), 0);
 	assert_true(rig_run_to_state(rig, MOVER_PAUSED, 100 * MS));
 	assert_int_equal(mover_resume(rig->mover, &err), 0);
@@ -393,7 +393,7 @@ static void test_a_hung_verification_is_noticed(void **unused)
 	assert_true(rig_run_to_state(rig, MOVER_VERIFY, 10 * NS_PER_S));
 	hang_target(rig, 0, true);
 	rig_run_for(rig, hung_bound_ns(rig));
-	assert_true(rig->mover->degraded);
+	assert_true(rig->mover->breaker);
 	assert_int_equal(rig->mover->error.id, ERR_MOVE_TARGET_STUCK);
 	rig_run_for(rig, 32 * NS_PER_S);
 	assert_int_equal(mover_state(rig->mover), MOVER_PAUSED);
@@ -415,10 +415,10 @@ static void test_a_hung_target_is_noticed_in_async_mode(void **unused)
 	hang_target(rig, 0, true);
 	rig_write(rig, 0, 4096, 4096, 0x42);
 	rig_run_for(rig, hung_bound_ns(rig));
-	assert_true(rig->mover->degraded);
+	assert_true(rig->mover->breaker);
 	hang_target(rig, 0, false);
 	rig_run_for(rig, 5 * NS_PER_S);
-	assert_false(rig->mover->degraded);
+	assert_false(rig->mover->breaker);
 	assert_true(rig_disks_are_equal(rig));
 	rig_free(rig);
 }

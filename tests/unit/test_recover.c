@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/lib/move_fixture.h"
+#include "vmotion/relocate_private.h"
 #include "vmotion/relocate_recover_private.h"
 
 /* ---- the judgement ---- */
@@ -347,6 +348,32 @@ static void test_stranger_at_the_target_survives(void **state)
 	close_world(&fixture);
 }
 
+/* R-J5: the same uuid and generation, but taken into use since, or another move's: not deleted. */
+static void test_only_this_moves_unfinished_target_is_deleted(void **state)
+{
+	struct move_fixture fixture;
+	struct disk_identity identity;
+	struct err err;
+
+	(void)state;
+	open_world(&fixture);
+	put_copy(&fixture, 1, DISK_INCOMING, "t1-00");
+	identity = stat_disk(&fixture, 1, "a.vmdk").identity;
+	assert_int_equal(move_delete_incoming(fixture.ds[1], "a.vmdk", "t2-00", &identity, &err),
+			 -ESTALE);
+	assert_int_equal(err.id, ERR_DISK_MARKED);
+	assert_int_equal(ds_disk_delete(fixture.ds[1], "a.vmdk", &identity, &err), 0);
+	put_copy(&fixture, 1, DISK_LIVE, "");
+	assert_int_equal(move_delete_incoming(fixture.ds[1], "a.vmdk", "t1-00", &identity, &err),
+			 -ESTALE);
+	assert_true(disk_exists(&fixture, 1, "a.vmdk"));
+	assert_int_equal(ds_disk_delete(fixture.ds[1], "a.vmdk", NULL, &err), 0);
+	put_copy(&fixture, 1, DISK_INCOMING, "t1-00");
+	assert_int_equal(move_delete_incoming(fixture.ds[1], "a.vmdk", "t1-00", &identity, &err), 0);
+	assert_false(disk_exists(&fixture, 1, "a.vmdk"));
+	close_world(&fixture);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -357,6 +384,7 @@ int main(void)
 		cmocka_unit_test(test_damaged_record_waits),
 		cmocka_unit_test(test_rest_of_a_target),
 		cmocka_unit_test(test_stranger_at_the_target_survives),
+		cmocka_unit_test(test_only_this_moves_unfinished_target_is_deleted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,7 +117,7 @@ static int print_check(const struct cli *cli, json_t *check)
 static json_t *relocate_body(const struct cli_args *args)
 {
 	static const char *const same[] = { "to",       "provision",   "mode",        "bandwidth",
-					    "max_stun", "target_timeout", "keep_source", "hold",
+					    "max_stun", "target_timeout", "latency_budget", "keep_source", "hold",
 					    "check",    "priority",    "weight" };
 	json_t *body = json_pack("{s:s}", "disk", args->words[0]);
 
@@ -159,6 +159,7 @@ const struct cli_option move_relocate_options[] = {
 	{ "--bandwidth", "RATE", CLI_RATE, "cap of copied and mirrored bytes, or none" },
 	{ "--max-stun", "TIME", CLI_TIME, "longest hold of guest I/O at the switch-over (100ms)" },
 	{ "--target-timeout", "TIME", CLI_TIME, "how long a mirrored write waits for the target (3s)" },
+	{ "--latency-budget", "TIME", CLI_TIME, "what mirroring may add to a guest's write, on average (none)" },
 	{ "--keep-source", NULL, CLI_FLAG, "keep the old copy, marked retired" },
 	{ "--delete-source", NULL, CLI_FLAG, "delete it once verified (default)" },
 	{ "--no-verify", NULL, CLI_FLAG, "do not read the target back; keeps the source" },

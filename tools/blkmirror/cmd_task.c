@@ -244,6 +244,7 @@ static const struct cli_option set_options[] = {
 	{ "--weight", "N", CLI_NUMBER, "share among moves, 1 to 1000" },
 	{ "--priority", "P", CLI_TEXT, "low, normal or high" },
 	{ "--max-stun", "TIME", CLI_TIME, "longest hold of guest I/O at the switch-over" },
+	{ "--latency-budget", "TIME", CLI_TIME, "what mirroring may add to a guest's write; 0s: no budget" },
 	{ "--mode", "MODE", CLI_TEXT, "sync or async" },
 	{ 0 },
 };

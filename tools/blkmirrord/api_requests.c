@@ -9,6 +9,7 @@
 #define US_MAX_STUN (UINT64_C(100) * NS_PER_S)
 #define TARGET_TIMEOUT_MIN_NS (100 * NS_PER_MS)
 #define TARGET_TIMEOUT_MAX_NS (600 * NS_PER_S)
+#define LATENCY_BUDGET_MAX_NS (10 * NS_PER_S)   /* least: 0s, none */
 #define RATE_MIN_BYTES 65536u
 
 static const char *const provision_choices[] = { "thin", "thick", "eager", NULL };
@@ -110,6 +111,7 @@ static const struct json_field disk_relocate_fields[] = {
 	{ .name = "bandwidth", .type = JSON_FIELD_RATE, AT(disk_relocate_request, bandwidth), .min = RATE_MIN_BYTES },
 	{ .name = "max_stun", .type = JSON_FIELD_TIME, AT(disk_relocate_request, max_stun_ns), .min = NS_PER_MS, .max = US_MAX_STUN },
 	{ .name = "target_timeout", .type = JSON_FIELD_TIME, AT(disk_relocate_request, target_timeout_ns), .min = TARGET_TIMEOUT_MIN_NS, .max = TARGET_TIMEOUT_MAX_NS },
+	{ .name = "latency_budget", .type = JSON_FIELD_TIME, AT(disk_relocate_request, latency_budget_ns), .max = LATENCY_BUDGET_MAX_NS },
 	{ .name = "weight", .type = JSON_FIELD_UINT, AT(disk_relocate_request, weight), .min = 1, .max = 1000 },
 	FLAG(disk_relocate_request, "keep_source", keep_source),
 	FLAG(disk_relocate_request, "verify", verify),
@@ -122,6 +124,7 @@ static const struct json_field task_set_fields[] = {
 	{ .name = "bandwidth", .type = JSON_FIELD_RATE, AT(task_set_request, bandwidth), GIVEN(task_set_request, bandwidth_given), .min = RATE_MIN_BYTES },
 	{ .name = "weight", .type = JSON_FIELD_UINT, AT(task_set_request, weight), GIVEN(task_set_request, weight_given), .min = 1, .max = 1000 },
 	{ .name = "max_stun", .type = JSON_FIELD_TIME, AT(task_set_request, max_stun_ns), GIVEN(task_set_request, max_stun_given), .min = NS_PER_MS, .max = US_MAX_STUN },
+	{ .name = "latency_budget", .type = JSON_FIELD_TIME, AT(task_set_request, latency_budget_ns), GIVEN(task_set_request, latency_budget_given), .max = LATENCY_BUDGET_MAX_NS },
 	{ .name = "priority", .type = JSON_FIELD_CHOICE, AT(task_set_request, priority_choice), GIVEN(task_set_request, priority_given), .choices = priority_choices },
 	{ .name = "mode", .type = JSON_FIELD_CHOICE, AT(task_set_request, mode_choice), GIVEN(task_set_request, mode_given), .choices = mode_choices },
 };

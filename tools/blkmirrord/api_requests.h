@@ -91,14 +91,15 @@ struct disk_relocate_request {
 	unsigned provision_choice, mode_choice, priority_choice;
 	enum provision provision;
 	enum mirror_mode mode;
-	uint64_t bandwidth, max_stun_ns, target_timeout_ns, weight;
+	uint64_t bandwidth, max_stun_ns, target_timeout_ns, latency_budget_ns, weight;
 	bool keep_source, verify, hold, check;
 };
 
 struct task_set_request {
-	uint64_t bandwidth, weight, max_stun_ns;
+	uint64_t bandwidth, weight, max_stun_ns, latency_budget_ns;
 	unsigned priority_choice, mode_choice;
-	bool bandwidth_given, weight_given, max_stun_given, priority_given, mode_given;
+	bool bandwidth_given, weight_given, max_stun_given, latency_budget_given;
+	bool priority_given, mode_given;
 };
 
 struct recover_request {

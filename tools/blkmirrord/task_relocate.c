@@ -89,6 +89,7 @@ void relocate_fill_spec(struct daemon *daemon, const struct disk_relocate_reques
 							 place->target->bandwidth)),
 			.max_stun_ns = request->max_stun_ns,
 			.leg_deadline_ns = request->target_timeout_ns,
+			.latency_budget_ns = request->latency_budget_ns,
 			.verify = request->verify,
 			.hold = request->hold,
 		},
@@ -104,7 +105,7 @@ static json_t *disk_status_json(const struct relocate_disk_status *disk)
 {
 	const struct mover_disk_stats *stats = &disk->stats;
 	json_t *object = json_pack(
-		"{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "disk",
+		"{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "disk",
 		json_edge_text(disk->name), "source", json_edge_text(disk->source), "target",
 		json_edge_text(disk->target), "authoritative",
 		disk->target_authoritative ? "target" : "source", "copied_bytes",
@@ -113,7 +114,8 @@ static json_t *disk_status_json(const struct relocate_disk_status *disk)
 		(json_int_t)stats->recopied_bytes, "resumed_bytes",
 		(json_int_t)stats->resumed_bytes, "mirrored_writes",
 		(json_int_t)stats->mirrored_writes, "mirrored_bytes",
-		(json_int_t)stats->mirrored_bytes, "dirty_bytes", (json_int_t)stats->dirty_bytes,
+		(json_int_t)stats->mirrored_bytes, "shed_bytes", (json_int_t)stats->shed_bytes,
+		"dirty_bytes", (json_int_t)stats->dirty_bytes,
 		"suspect_bytes", (json_int_t)stats->suspect_bytes, "active_bytes",
 		(json_int_t)stats->active_bytes);
 
@@ -219,6 +221,10 @@ static void relocate_changed(struct relocation *relocation, void *user)
 		err_set(&task->error, ERR_TASK_CANCELLED, 0, "cancelled by an operator");
 	if (user_task_state_ended(state))
 		relocate_ended(relocate);
+	/* What its space is now concerns who looks at the datastore, and what is admitted to it. */
+	if (state == USER_TASK_PAUSED && task->state != state &&
+	    relocate->status->degraded_why.id == ERR_MOVE_TARGET_FULL)
+		ds_entry_refresh(relocate->target);
 	if (state == task->state)
 		user_task_changed(task);
 	else
@@ -328,6 +334,12 @@ static int relocate_set(struct user_task *task, const struct task_set_request *r
 		relocate->request.max_stun_ns = request->max_stun_ns;
 		if (relocate->relocation)
 			rc = relocation_set_max_stun(relocate->relocation, request->max_stun_ns, err);
+	}
+	if (!rc && request->latency_budget_given) {
+		relocate->request.latency_budget_ns = request->latency_budget_ns;
+		if (relocate->relocation)
+			rc = relocation_set_latency_budget(relocate->relocation,
+							   request->latency_budget_ns, err);
 	}
 	return rc;
 }

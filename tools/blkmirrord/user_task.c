@@ -182,7 +182,7 @@ int user_task_do(struct user_task *task, enum user_task_verb verb, struct err *e
 int user_task_set(struct user_task *task, const struct task_set_request *request, struct err *err)
 {
 	bool needs_kind = request->bandwidth_given || request->max_stun_given ||
-			  request->mode_given;
+			  request->mode_given || request->latency_budget_given;
 	int rc;
 
 	if (user_task_state_ended(task->state))
