@@ -9,6 +9,7 @@
  *   - the authoritative copy holds every acknowledged write (kill) or every flushed one (power)
  *   - every region in which the legs differ is dirty in the journal (R-J1, R-J2)
  *   - no more extents were active than the log allows
+ * Moves are cancelled too, and some crash before that is durable: they are resumed.
  * What the guest reads after a crash it must find again for ever: no time travel at the
  * switch-over (R-J1).
  *
@@ -206,6 +207,9 @@ static void world_fault(struct timer *timer)
 			disk->log->error_one_in = 3;
 			disk->log->error_ops = 1u << BLK_WRITE;
 		}
+		/* Until it is given up durably, a cancelled move may be resumed. */
+		if (dice(world, 12) == 0)
+			(void)!mover_cancel(world->mover, NULL);
 	}
 	timer_start(timer, dice(world, 2 * NS_PER_S));
 }
@@ -382,7 +386,8 @@ static void world_judge(struct world *world)
 	bool done = mover_state(world->mover) == MOVER_DONE;
 
 	CHECK(done == world->commit_durable);
-	CHECK(done || (world->abandoned && world->mover->error.id == ERR_JOURNAL_IO));
+	CHECK(done || (world->abandoned && (world->mover->error.id == ERR_JOURNAL_IO ||
+					    world->mover->error.id == ERR_TASK_CANCELLED)));
 	for (uint32_t i = 0; i < world->disk_count; i++) {
 		struct world_disk *disk = &world->disks[i];
 
