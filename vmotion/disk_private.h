@@ -56,6 +56,7 @@ struct disk_op {
 	struct blk_req flush;           /* the last one before the device is closed */
 	void (*attached)(struct disk *disk, const struct err *err, void *user);
 	void (*detached)(const struct err *err, void *user);
+	void (*unserved)(struct disk *disk, void *user);
 	void *user;
 };
 
@@ -70,6 +71,8 @@ struct disk {
 	enum disk_export export_kind;
 	bool read_only;
 	bool moving;
+	bool hold;
+	char move_journal_id[40];       /* "": none; for its opening */
 	bool has_socket;
 	struct disk_socket sock;
 	struct io_thread *thread;

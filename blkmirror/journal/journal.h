@@ -81,8 +81,8 @@ void journal_load(struct blk_dev *dev,
 
 /*
  * Whose journal is it?  Reads the headers and answers with the identity that stands there
- * (borrowed until found() returns), or NULL and -errno: -EBADMSG when both are damaged, blank or
- * ask for more than the device has.  The identity that is given is fit for journal_load().
+ * (borrowed until found() returns), or NULL and -errno: -ENODATA when both are blank (it was
+ * never begun), -EBADMSG when both are damaged or ask for more than the device has.  The identity that is given is fit for journal_load().
  * found() runs later, save without memory or on a device too small for any journal.
  */
 void journal_peek(struct blk_dev *dev,

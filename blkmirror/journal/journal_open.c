@@ -233,6 +233,14 @@ static bool header_decode(const struct journal_sector *sector, uint64_t index,
 	return header_is_sane(out, device_bytes);
 }
 
+static bool head_is_blank(const uint8_t *head)
+{
+	for (size_t i = 0; i < HEAD_BYTES; i++)
+		if (head[i])
+			return false;
+	return true;
+}
+
 static void peek_read(struct blk_req *req)
 {
 	struct peek *peek = container_of(req, struct peek, req);
@@ -245,8 +253,8 @@ static void peek_read(struct blk_req *req)
 		sane = header_decode((struct journal_sector *)done.head + copy * HEADER_STRIDE,
 				     copy * HEADER_STRIDE, req->dev->size_bytes, &identity);
 	if (!rc && !sane)
-		rc = -EBADMSG;
-	free(peek->head);
+		rc = head_is_blank(done.head) ? -ENODATA : -EBADMSG;
+	free(done.head);
 	free(peek);
 	done.found(rc ? NULL : &identity, rc, done.user);
 }

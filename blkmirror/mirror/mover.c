@@ -307,6 +307,16 @@ int mover_cancel(struct mover *mover, struct err *err)
 	return 0;
 }
 
+int mover_fail(struct mover *mover, const struct err *why, struct err *err)
+{
+	LOOP_CHECK(mover->loop);
+	if ((mover->state > MOVER_SWITCH && mover->state != MOVER_PAUSED) || mover->leaving)
+		return mover_refuse(mover, err, "fail");
+	mover->error = *why;
+	mover_leave(mover, MOVER_FAILED);
+	return 0;
+}
+
 int mover_complete(struct mover *mover, struct err *err)
 {
 	LOOP_CHECK(mover->loop);

@@ -163,6 +163,8 @@ void mover_checkpoint(struct mover *mover, void (*done)(int result, void *user),
 
 /* Back to the source.  Refused (-EBUSY, ERR_TASK_COMMITTED) once the commit is issued. */
 MUST_CHECK int mover_cancel(struct mover *mover, struct err *err);
+/* The same, for a reason that the mover cannot see: FAILED with that error. */
+MUST_CHECK int mover_fail(struct mover *mover, const struct err *why, struct err *err);
 /* Lift the hold: go on to the switch-over. */
 MUST_CHECK int mover_complete(struct mover *mover, struct err *err);
 void mover_set_bandwidth(struct mover *mover, uint64_t bytes_per_s);

@@ -16,6 +16,7 @@
 #include "tools/blkmirrord/daemon_stop.h"
 #include "tools/blkmirrord/recovering.h"
 #include "tools/blkmirrord/state_dir.h"
+#include "tools/blkmirrord/task_restore.h"
 #include "tools/common/wall.h"
 
 #define RESTORE_WAIT_NS (10 * NS_PER_S)
@@ -154,7 +155,13 @@ static void daemon_listen(struct daemon *daemon)
 
 static void daemon_restored(void *user)
 {
-	daemon_listen(user);
+	struct daemon *daemon = user;
+
+	/* No datastore is up: what waits is told why. */
+	if (!daemon->recovered)
+		recovering_run(daemon);
+	task_table_open_admission(daemon->tasks);
+	daemon_listen(daemon);
 }
 
 static void restore_waited(struct timer *timer)
@@ -162,6 +169,7 @@ static void restore_waited(struct timer *timer)
 	struct daemon *daemon = container_of(timer, struct daemon, restore_timer);
 
 	log_warn("daemon", "a datastore or disk is not back yet: going on without it meanwhile");
+	task_table_open_admission(daemon->tasks);
 	daemon_listen(daemon);
 }
 
@@ -281,7 +289,8 @@ int daemon_start(struct daemon *daemon, struct err *err)
 	start_watchdog(daemon);
 	timer_init(&daemon->restore_timer, daemon->loop, restore_waited);
 	timer_start(&daemon->restore_timer, RESTORE_WAIT_NS);
-	return inventory_start(daemon->inventory, daemon_restored, daemon, err);
+	rc = inventory_start(daemon->inventory, daemon_restored, daemon, err);
+	return rc ? rc : tasks_restore(daemon, err);
 }
 
 void daemon_run(struct daemon *daemon)

@@ -2,13 +2,13 @@
 /*
  * daemon.h - the whole of blkmirrord: what it is made of, and its life.
  *
- *   start:  state directory locked, identity read, store opened, interrupted tasks failed,
- *           datastores opened, interrupted moves settled, disks attached again, then the API
- *           listens and READY is said.  What hangs for longer than RESTORE_WAIT is left behind
- *           and goes on.
+ *   start:  state directory locked, identity read, store opened, unfinished tasks restored or
+ *           failed, datastores opened, interrupted moves gone on with or settled, disks attached
+ *           again, then the API listens and READY is said.  What hangs for longer than
+ *           RESTORE_WAIT is left behind and goes on.
  *   reload: configuration read again; log level and budgets change at once, the rest
  *           at the next start.
- *   stop:   no new work, moves are cancelled back to their sources (a durable switch-over
+ *   stop:   no new work, moves are left standing for the next daemon (a durable switch-over
  *           finishes), disks flushed and detached, calls answered, history written.
  *
  * Threading: main loop.
@@ -35,6 +35,7 @@ struct daemon {
 	struct inventory *inventory;
 	struct recovery *recovery;
 	bool recover_again;             /* a datastore came up while it ran */
+	bool recovered;                 /* it has run, or runs, since the start */
 	struct task_table *tasks;
 	struct bulk_thread *io;           /* for import, export and verify */
 	struct api_server *api, *http;

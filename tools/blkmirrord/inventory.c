@@ -197,6 +197,15 @@ void ds_entry_open(struct ds_entry *entry)
 	worker_submit(entry->opener, &job->job);
 }
 
+void ds_entry_retry(struct ds_entry *entry)
+{
+	if (entry->opening || entry->datastore || entry->inventory->stopping)
+		return;
+	timer_stop(&entry->retry);
+	entry->retry_ns = RETRY_FIRST_NS;
+	ds_entry_open(entry);
+}
+
 static void retry_fired(struct timer *timer)
 {
 	struct ds_entry *entry = container_of(timer, struct ds_entry, retry);

@@ -15,5 +15,7 @@ int64_t wall_now_ms(void);
 
 /* "2026-11-22T10:00:00.123Z" */
 void wall_format(int64_t wall_ms, char out[WALL_TEXT_BYTES]);
+/* The way back, of what wall_format() has made; 0 for anything else. */
+int64_t wall_parse(const char *text);
 
 #endif
