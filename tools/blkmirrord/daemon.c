@@ -229,6 +229,7 @@ static int build_services(struct daemon *daemon, struct err *err)
 		.store = daemon->store,
 		.events = daemon->events,
 		.came_up = recovering_run,
+		.tried = task_restore_tried,
 		.user = daemon,
 		.allowed_roots = daemon->config.allowed_root_count
 					 ? (const char *const *)daemon->config.allowed_roots

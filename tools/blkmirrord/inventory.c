@@ -167,6 +167,8 @@ static void open_done(struct job *base)
 			entry_stayed_down(entry, &job->err);
 		else
 			ds_entry_free(entry);
+		if (!added && inventory->tried)
+			inventory->tried(entry, inventory->came_up_user);
 		if (added)
 			added(NULL, &job->err, user);
 	}
@@ -308,6 +310,7 @@ int inventory_new(const struct inventory_options *options, struct inventory **ou
 	inventory->disks = options->disks;
 	inventory->allowed_roots = options->allowed_roots;
 	inventory->came_up = options->came_up;
+	inventory->tried = options->tried;
 	inventory->came_up_user = options->user;
 	memcpy(inventory->host_uuid, options->host_uuid, sizeof(inventory->host_uuid));
 	list_init(&inventory->entries);

@@ -74,6 +74,8 @@ struct inventory_options {
 	uint8_t host_uuid[16];
 	/* Datastores are up: settle what was interrupted, then inventory_attach_waiting(). */
 	void (*came_up)(void *user);
+	/* A datastore of the inventory has been tried: it is open, or down (with its error).  Or NULL. */
+	void (*tried)(struct ds_entry *entry, void *user);
 	void *user;
 };
 

@@ -333,10 +333,14 @@ static int task_resume(struct user_task *task, struct err *err)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
 
-	/* A target's datastore that is down is not tried again for minutes: try it now. */
-	ds_entry_retry(relocate->target);
 	if (!relocate->relocation)
 		return relocate_waiting_resume(relocate, err);
+	/* Down, it would not be tried again for minutes: now, and then the move goes on. */
+	if (!relocate->target->datastore) {
+		relocate->resume_wanted = true;
+		ds_entry_retry(relocate->target);
+		return 0;
+	}
 	return relocation_resume(relocate_task_of(task)->relocation, err);
 }
 

@@ -19,7 +19,9 @@ struct relocate_task {
 	bool waits;                     /* RUNNING, HELD or PAUSED, and its move not found yet */
 	bool roll_back;                 /* it is not gone on with */
 	bool start_paused;              /* as it was */
+	bool paused_for_source;         /* by nobody's word: goes on as soon as it can */
 	bool told_resumed;
+	bool resume_wanted;             /* when its target's datastore has been tried again */
 	struct attachment *attaching;   /* taken for the move, and not answered yet */
 };
 

@@ -29,7 +29,7 @@ json_t *relocate_request_json(const struct user_task *task)
 			 "max_stun_ns", (json_int_t)request->max_stun_ns, "target_timeout_ns",
 			 (json_int_t)request->target_timeout_ns, "keep_source",
 			 request->keep_source, "verify", request->verify, "hold", request->hold,
-			 "waits", relocate->waits);
+			 "paused_for_source", relocate->paused_for_source);
 }
 
 static bool split_name(const char *text, struct disk_name *out)
@@ -50,7 +50,7 @@ static bool read_request(const json_t *stored, struct relocate_task *relocate)
 {
 	struct disk_relocate_request *request = &relocate->request;
 	const char *id, *disk, *target;
-	int provision, mode, priority, keep_source, verify, hold, waits;
+	int provision, mode, priority, keep_source, verify, hold, paused_for_source;
 	json_int_t weight, bandwidth, max_stun, timeout;
 
 	if (json_unpack((json_t *)stored,
@@ -58,8 +58,8 @@ static bool read_request(const json_t *stored, struct relocate_task *relocate)
 			"id", &id, "disk", &disk, "target", &target, "provision", &provision,
 			"mode", &mode, "priority", &priority, "weight", &weight, "bandwidth",
 			&bandwidth, "max_stun_ns", &max_stun, "target_timeout_ns", &timeout,
-			"keep_source", &keep_source, "verify", &verify, "hold", &hold, "waits",
-			&waits))
+			"keep_source", &keep_source, "verify", &verify, "hold", &hold,
+			"paused_for_source", &paused_for_source))
 		return false;
 	if (strlen(id) >= sizeof(request->id) || provision < PROVISION_SAME ||
 	    provision > PROVISION_EAGER || mode < MIRROR_SYNC || mode > MIRROR_ASYNC ||
@@ -77,7 +77,7 @@ static bool read_request(const json_t *stored, struct relocate_task *relocate)
 	request->keep_source = keep_source;
 	request->verify = verify;
 	request->hold = hold;
-	relocate->waits = waits;
+	relocate->paused_for_source = paused_for_source;
 	relocate->base.priority = (enum task_priority)priority;
 	relocate->base.weight = (uint32_t)weight;
 	return true;
@@ -147,7 +147,7 @@ static int restore_prepare(struct relocate_task *relocate, const json_t *unfinis
 	relocate->described = last_told(task);
 	if (!relocate->described)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	relocate->start_paused = *state == USER_TASK_PAUSED && !relocate->waits;
+	relocate->start_paused = *state == USER_TASK_PAUSED && !relocate->paused_for_source;
 	relocate->waits = *state != USER_TASK_QUEUED;
 	relocate->base.phase = *state == USER_TASK_QUEUED ? NULL : phase;
 	return 0;
@@ -312,6 +312,7 @@ static void tell_why(struct relocate_task *relocate, const struct err *why)
 {
 	struct user_task *task = &relocate->base;
 
+	relocate->paused_for_source = !relocate->start_paused;
 	if (relocate->described &&
 	    json_object_set_new(relocate->described, "degraded", json_edge_err_object(why)))
 		log_warn("task", "%s: out of memory: it waits: %s", task->id, why->cause);
@@ -337,6 +338,8 @@ int relocate_waiting_resume(struct relocate_task *relocate, struct err *err)
 	if (relocate->daemon->stopping)
 		return err_set(err, ERR_SHUTTING_DOWN, -ESHUTDOWN, "the daemon is stopping");
 	relocate->start_paused = false;
+	/* Where it comes up, recovery runs again. */
+	ds_entry_retry(relocate->source);
 	recovering_run(relocate->daemon);
 	return 0;
 }
@@ -439,6 +442,33 @@ void task_restore_looked(struct daemon *daemon)
 	}
 }
 
+/* ---- targets that were away ---- */
+
+static void go_on(struct relocate_task *relocate)
+{
+	struct err err = { 0 };
+
+	relocate->resume_wanted = false;
+	/* Cancelled meanwhile, or ended: then there is nothing to resume. */
+	if (relocate->relocation && relocation_resume(relocate->relocation, &err))
+		log_info("task", "%s: %s", relocate->base.id, err.cause);
+}
+
+void task_restore_tried(struct ds_entry *entry, void *user)
+{
+	struct daemon *daemon = user;
+
+	for (struct user_task *task = task_table_next(daemon->tasks, NULL); task;) {
+		struct user_task *next = task_table_next(daemon->tasks, task);
+
+		if (task->ops == &relocate_ops && !user_task_state_ended(task->state) &&
+		    relocate_task_of(task)->target == entry &&
+		    relocate_task_of(task)->resume_wanted)
+			go_on(relocate_task_of(task));
+		task = next;
+	}
+}
+
 /* ---- going on ---- */
 
 void relocate_tell_resumed(struct relocate_task *relocate)
@@ -449,7 +479,7 @@ void relocate_tell_resumed(struct relocate_task *relocate)
 	if (relocate->told_resumed || !status->resumed)
 		return;
 	relocate->told_resumed = true;
-	relocate->waits = false;
+	relocate->waits = relocate->paused_for_source = false;
 	for (uint32_t i = 0; i < status->disk_count; i++) {
 		resumed += status->disks[i].stats.resumed_bytes;
 		dirty += status->disks[i].resumed_dirty_bytes;

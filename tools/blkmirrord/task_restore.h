@@ -30,6 +30,8 @@ MUST_CHECK int tasks_restore(struct daemon *daemon, struct err *err);
 bool task_restore_resume(const struct move_record_info *move, struct daemon *daemon);
 void task_restore_ended(const struct move_record_info *move, enum recover_side side,
 			struct daemon *daemon);
+/* The inventory's: a datastore has been tried, for whom waits for it. */
+void task_restore_tried(struct ds_entry *entry, void *daemon);
 /* Recovery has looked through all records. */
 void task_restore_looked(struct daemon *daemon);
 
