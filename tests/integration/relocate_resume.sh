@@ -296,7 +296,7 @@ if command -v qemu-nbd >/dev/null; then
 	truncate -s ${size}M "$dir/lun.raw"
 	qemu-nbd -f raw -t -e 8 -x lun -k "$dir/lun.sock" --fork --pid-file="$dir/nbd.pid" "$dir/lun.raw"
 	b datastore add lun "nbd+unix:///lun?socket=$dir/lun.sock" >/dev/null
-	id=$(b --json disk relocate d1 --to lun:lun --bandwidth 24MiB/s --keep-source --no-wait | jq -r .id)
+	id=$(b --json disk relocate d1 --to lun:disk --bandwidth 24MiB/s --keep-source --no-wait | jq -r .id)
 	check "copies to the export" until_true 30 copied_at_least "$id" $((16 << 20))
 	stop_daemon
 	start_daemon
