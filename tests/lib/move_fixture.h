@@ -96,6 +96,12 @@ const struct check_report *check_move(struct move_fixture *fixture,
 /* ---- recovery ---- */
 
 struct recovery *recover(struct move_fixture *fixture);        /* free it */
+/*
+ * The same, going on with the move that it finds: *move is that one then (wait for its end, free
+ * it), else move->relocation is NULL.  Sources are attached with an export, their ids are
+ * their files' first letters.  paused: it stays paused, with the target not fetched.
+ */
+struct recovery *recover_and_resume(struct move_fixture *fixture, struct move *move, bool paused);
 enum err_id keep(struct move_fixture *fixture, struct recovery *recovery, const char *id,
 		 enum recover_side side);
 
