@@ -292,13 +292,18 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset)
 	return rc;
 }
 
-/* A journal's writes; one that is told to fail is left to pwrite(): the record is what matters. */
+static bool crashes_are_wanted(void)
+{
+	return atomic_load(&crash_before) || atomic_load(&crash_after);
+}
+
+/* A journal's writes: moments to crash at.  What their failure leads to is sim_resume's. */
 int io_submit(io_context_t context, long count, struct iocb **iocbs)
 {
 	uint64_t nth = 0;
 	int rc;
 
-	for (long i = 0; i < count; i++)
+	for (long i = 0; i < count && crashes_are_wanted(); i++)
 		if ((iocbs[i]->aio_lio_opcode == IO_CMD_PWRITEV ||
 		     iocbs[i]->aio_lio_opcode == IO_CMD_PWRITE) && is_record(iocbs[i]->aio_fildes))
 			nth = op_begin();
