@@ -167,7 +167,9 @@ struct target_fetch {
 	bool replaced;                  /* what is there is not what this move made */
 	int rc;
 	struct err err;                 /* why the last try has failed */
-	struct datastore *datastore;    /* of the one being opened */
+	struct datastore *datastore;    /* of the one being opened, */
+	struct ds_disk *opened;         /* the one itself, */
+	uint64_t promised_bytes;        /* and what is reserved for it */
 	uint64_t since_ns;
 };
 

@@ -36,10 +36,15 @@
 
 /* ---- 1: the record ---- */
 
-static int plan_from_record(struct relocation *relocation, const struct move_record_info *info,
-			    struct err *err)
+/* On the main loop, which is asked about the plan at any time. */
+static int plan_from_record(struct relocation *relocation, struct err *err)
 {
+	const struct move_record_info *info = move_record_info(relocation->record);
 	struct move_plan *plan = &relocation->plan;
+
+	if (info->state != MOVE_RESERVED)
+		return err_set(err, ERR_RECOVER_PROVED, -ESTALE, "the record of the move %s says %s",
+			       plan->journal_id, move_record_state_name(info->state));
 
 	plan->disks = calloc(info->disk_count, sizeof(*plan->disks));
 	if (!plan->disks)
@@ -88,27 +93,34 @@ static void resume_read_run(struct job *job)
 {
 	struct relocation *relocation = container_of(job, struct relocation, job);
 	struct move_plan *plan = &relocation->plan;
-	struct err *err = &relocation->job_err;
-	const struct move_record_info *info;
-	int rc = move_record_load(plan->state_dir, plan->journal_id, &relocation->record, err);
 
-	if (!rc) {
-		info = move_record_info(relocation->record);
-		if (info->state != MOVE_RESERVED)
-			rc = err_set(err, ERR_RECOVER_PROVED, -ESTALE,
-				     "the record of the move %s says %s", plan->journal_id,
-				     move_record_state_name(info->state));
-		else
-			rc = plan_from_record(relocation, info, err);
-	}
-	if (!rc)
-		rc = relocate_journal_files_open(relocation, err);
-	if (!rc)
-		rc = take_parked_back(relocation, err);
-	relocation->job_rc = rc;
+	relocation->job_rc = move_record_load(plan->state_dir, plan->journal_id,
+					      &relocation->record, &relocation->job_err);
 }
 
 static void resume_have_read(struct job *job)
+{
+	struct relocation *relocation = container_of(job, struct relocation, job);
+
+	if (!relocation->job_rc)
+		relocation->job_rc = plan_from_record(relocation, &relocation->job_err);
+	if (relocation->job_rc)
+		step_failed(relocation, &relocation->job_err);
+	else
+		step_done(relocation);
+}
+
+static void resume_files_run(struct job *job)
+{
+	struct relocation *relocation = container_of(job, struct relocation, job);
+	int rc = relocate_journal_files_open(relocation, &relocation->job_err);
+
+	if (!rc)
+		rc = take_parked_back(relocation, &relocation->job_err);
+	relocation->job_rc = rc;
+}
+
+static void resume_have_files(struct job *job)
 {
 	struct relocation *relocation = container_of(job, struct relocation, job);
 
@@ -116,6 +128,11 @@ static void resume_have_read(struct job *job)
 		step_failed(relocation, &relocation->job_err);
 	else
 		step_done(relocation);
+}
+
+static void resume_files(struct relocation *relocation)
+{
+	relocation_job(relocation, resume_files_run, resume_have_files);
 }
 
 static void resume_read(struct relocation *relocation)
@@ -249,6 +266,7 @@ static void resume_start(struct relocation *relocation)
 
 static const struct relocate_step resume_program[] = {
 	{ "read the record", resume_read },
+	{ "open the journals", resume_files },
 	{ "attach the sources", resume_attach_next },
 	{ "go on from the journals", resume_start },
 	{ NULL, NULL },
@@ -427,7 +445,7 @@ static void fetch_fill(struct relocation *relocation)
  * Is it the target that this move made?  Only then does the journal speak of it.  A LUN or an
  * export carries no mark, then or now: the record alone names it.
  */
-static int judge_target(const struct relocation *relocation, struct move_disk *disk,
+static int judge_target(const struct relocation *relocation, const struct move_disk *disk,
 			const struct ds_disk_info *info, struct err *err)
 {
 	if (!disk->target.has_identity && !info->has_identity)
@@ -443,28 +461,24 @@ static int judge_target(const struct relocation *relocation, struct move_disk *d
 }
 
 /* As far as it is known, what the source has and the target has not yet. */
-static int promise_rest(struct move_disk *disk, struct err *err)
+static int promise_rest(const struct move_disk *disk, struct target_fetch *fetch)
 {
 	const struct ds_disk_info *source = ds_disk_info(disk_opened(disk->disk));
-	const struct ds_disk_info *target = ds_disk_info(disk->target_opened);
-	int rc;
+	const struct ds_disk_info *target = ds_disk_info(fetch->opened);
 
+	fetch->promised_bytes = 0;
 	if (disk->target_present || source->allocated_bytes <= target->allocated_bytes)
 		return 0;
-	disk->need_bytes = source->allocated_bytes - target->allocated_bytes;
-	rc = datastore_reserve(ds_disk_datastore(disk->target_opened), disk->need_bytes, err);
-	if (!rc)
-		disk->promised_bytes = disk->need_bytes;
-	return rc;
+	fetch->promised_bytes = source->allocated_bytes - target->allocated_bytes;
+	return datastore_reserve(fetch->datastore, fetch->promised_bytes, &fetch->err);
 }
 
 static void fetch_open_run(struct job *job)
 {
 	struct relocation *relocation = container_of(job, struct relocation, fetch.job);
 	struct target_fetch *fetch = &relocation->fetch;
-	struct move_disk *disk = &relocation->plan.disks[fetch->index];
+	const struct move_disk *disk = &relocation->plan.disks[fetch->index];
 	struct ds_disk_info there;
-	struct ds_disk *opened;
 	int rc = ds_disk_stat(fetch->datastore, disk->target_path, &there, &fetch->err);
 
 	if (!rc) {
@@ -474,31 +488,31 @@ static void fetch_open_run(struct job *job)
 	if (!rc)
 		rc = ds_disk_open(fetch->datastore, disk->target_path,
 				  DS_OPEN_FOR_MOVE | DS_OPEN_WAIT_LOCK, relocation->plan.journal_id,
-				  &opened, &fetch->err);
+				  &fetch->opened, &fetch->err);
 	fetch->rc = rc;
 	if (rc)
 		return;
-	disk->target_opened = opened;
 	/* Under the lock it is what it was. */
-	fetch->rc = judge_target(relocation, disk, ds_disk_info(opened), &fetch->err);
+	fetch->rc = judge_target(relocation, disk, ds_disk_info(fetch->opened), &fetch->err);
 	fetch->replaced = fetch->rc == -ESTALE;
 	if (!fetch->rc)
-		fetch->rc = promise_rest(disk, &fetch->err);
-	if (fetch->rc) {
-		ds_disk_close(opened);
-		disk->target_opened = NULL;
-	}
+		fetch->rc = promise_rest(disk, fetch);
+	if (fetch->rc)
+		ds_disk_close(fetch->opened);
 }
 
 static void fetch_opened(struct job *job)
 {
 	struct relocation *relocation = container_of(job, struct relocation, fetch.job);
 	struct target_fetch *fetch = &relocation->fetch;
+	struct move_disk *disk = &relocation->plan.disks[fetch->index];
 
 	if (fetch->rc) {
 		fetch_fill(relocation); /* to tell the mover, where it is that bad */
 		return;
 	}
+	disk->target_opened = fetch->opened;
+	disk->need_bytes = disk->promised_bytes = fetch->promised_bytes;
 	fetch->index++;
 	fetch_next(relocation);
 }

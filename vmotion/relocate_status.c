@@ -116,9 +116,12 @@ static void fill_disk(const struct relocation *relocation, uint32_t index,
 
 	*out = (struct relocate_disk_status){
 		.target_authoritative = target_is_authoritative(relocation),
-		.resumed_dirty_bytes = disk->resumed_dirty_bytes,
-		.resumed_active_bytes = disk->resumed_active_bytes,
 	};
+	/* Until then they are the I/O loop's. */
+	if (relocation->resumed) {
+		out->resumed_dirty_bytes = disk->resumed_dirty_bytes;
+		out->resumed_active_bytes = disk->resumed_active_bytes;
+	}
 	if (index < relocation->stats.disk_count)
 		out->stats = relocation->stats.disks[index];
 	out->stats.target_authoritative = out->target_authoritative;

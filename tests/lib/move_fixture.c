@@ -24,20 +24,26 @@ static void watchdog_fired(struct timer *timer)
 	CHECK(an_answer_came_within_a_minute);
 }
 
+void move_fixture_adopt(struct move_fixture *fixture, const char *root)
+{
+	*fixture = (struct move_fixture){ .host_uuid = { 0xab, 0xcd, 1, 2, 3, 4, 5, 6 } };
+	snprintf(fixture->root, sizeof(fixture->root), "%s", root);
+	snprintf(fixture->state_dir, sizeof(fixture->state_dir), "%s/state", root);
+	snprintf(fixture->run_dir, sizeof(fixture->run_dir), "%s/run", root);
+}
+
 void move_fixture_make(struct move_fixture *fixture)
 {
-	char path[128];
+	char path[128], root[64];
 	static const char *const folders[] = { "one", "two", "state", "run" };
 
-	*fixture = (struct move_fixture){ .host_uuid = { 0xab, 0xcd, 1, 2, 3, 4, 5, 6 } };
-	snprintf(fixture->root, sizeof(fixture->root), "/tmp/bm-move-XXXXXX");
-	CHECK(mkdtemp(fixture->root));
+	strcpy(root, "/tmp/bm-move-XXXXXX");
+	CHECK(mkdtemp(root));
+	move_fixture_adopt(fixture, root);
 	for (size_t i = 0; i < ARRAY_COUNT(folders); i++) {
 		snprintf(path, sizeof(path), "%s/%s", fixture->root, folders[i]);
 		CHECK(mkdir(path, 0700) == 0);
 	}
-	snprintf(fixture->state_dir, sizeof(fixture->state_dir), "%s/state", fixture->root);
-	snprintf(fixture->run_dir, sizeof(fixture->run_dir), "%s/run", fixture->root);
 }
 
 static struct datastore *open_datastore(struct move_fixture *fixture, const char *name)

@@ -36,6 +36,8 @@ struct move_fixture {
 
 /* A new directory with folders for everything; open it with move_fixture_open(). */
 void move_fixture_make(struct move_fixture *fixture);
+/* Or: one that another process has made. */
+void move_fixture_adopt(struct move_fixture *fixture, const char *root);
 void move_fixture_open(struct move_fixture *fixture, uint32_t io_threads);
 void move_fixture_close(struct move_fixture *fixture);
 void move_fixture_remove(struct move_fixture *fixture);

@@ -87,20 +87,27 @@ static void live_before(struct move_fixture *fixture, enum before before)
 	_exit(0);
 }
 
-static void make_world(struct world *world, enum before before)
+/* A program of its own, not a fork of one with threads: gives its exit code. */
+static int other_life(struct world *world, const char *how)
 {
-	pid_t pid;
+	pid_t pid = fork();
 	int status;
 
-	memset(world, 0, sizeof(*world));
-	move_fixture_make(&world->fixture);
-	pid = fork();
 	assert_true(pid >= 0);
-	if (pid == 0)
-		live_before(&world->fixture, before);
+	if (pid == 0) {
+		execl("/proc/self/exe", "test_resume", how, world->fixture.root, (char *)NULL);
+		_exit(99);
+	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	return WEXITSTATUS(status);
+}
+
+static void make_world(struct world *world, const char *how)
+{
+	memset(world, 0, sizeof(*world));
+	move_fixture_make(&world->fixture);
+	assert_int_equal(other_life(world, how), 0);
 }
 
 /* ---- the life after ---- */
@@ -186,7 +193,7 @@ static void test_after_a_kill(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	go_on(&world, false);
 	assert_completes(&world);
 	end_world(&world);
@@ -197,7 +204,7 @@ static void test_after_a_stop(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, PARKED);
+	make_world(&world, "parked");
 	go_on(&world, false);
 	assert_completes(&world);
 	/* Nothing was active: the last checkpoint came after the last write. */
@@ -211,7 +218,7 @@ static void test_damaged_map(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	/* One bit of the map's first sector, in its payload: all 128 regions of the disk. */
 	run_shell(&world, "cd state/moves && printf '\\377\\376' | dd of=$(ls | grep '\\.0$') bs=1 "
 			  "seek=16450 conv=notrunc status=none");
@@ -230,7 +237,7 @@ static void test_paused_stays_paused(void **state)
 	uint64_t failures;
 
 	(void)state;
-	make_world(&world, PAUSED_AND_KILLED);
+	make_world(&world, "paused");
 	go_on(&world, true);
 	move_wait_state(&world.move, RELOCATE_PAUSED);
 	world.disk = disk_find_by_path(world.fixture.service, world.fixture.ds[0], PATH);
@@ -254,21 +261,10 @@ static void test_killed_again(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
-	for (int life = 0; life < 3; life++) {
-		pid_t pid = fork();
-		int status;
-
-		assert_true(pid >= 0);
-		if (pid == 0) {
-			alarm(100);
-			go_on(&world, life == 1);
-			wait_ns(&world.fixture, (uint64_t)life * 3 * NS_PER_MS);
-			_exit(0);
-		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	}
+	make_world(&world, "killed");
+	assert_int_equal(other_life(&world, "go-on"), 0);
+	assert_int_equal(other_life(&world, "go-on-paused"), 0);
+	assert_int_equal(other_life(&world, "go-on"), 0);
 	go_on(&world, false);
 	if (world.move.relocation) {
 		move_wait_ended(&world.move);
@@ -291,7 +287,7 @@ static void test_target_away(void **state)
 	uint64_t failures;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "mv two/vm two.away");
 	go_on(&world, false);
 	move_wait_state(&world.move, RELOCATE_PAUSED);
@@ -317,7 +313,7 @@ static void test_target_away_and_cancelled(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "mv two/vm two.away");
 	go_on(&world, false);
 	move_wait_state(&world.move, RELOCATE_PAUSED);
@@ -337,7 +333,7 @@ static void test_target_replaced(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "rm -r two/vm");
 	move_fixture_open(&world.fixture, 1);
 	make_disk(&world.fixture, 1, PATH);
@@ -354,7 +350,7 @@ static void test_target_of_another_move(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "sed -i 's/t1-abcd/t9-abcd/' two/vm/a.img.blkmirror");
 	/* The sidecar has a checksum: without the right one it is no identity at all. */
 	run_shell(&world, "grep -q t9-abcd two/vm/a.img.blkmirror");
@@ -374,7 +370,7 @@ static void test_damaged_journal(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "cd state/moves && dd if=/dev/urandom of=$(ls | grep '\\.0$') bs=4096 "
 			  "count=2 conv=notrunc status=none");
 	go_on(&world, false);
@@ -389,7 +385,7 @@ static void test_journal_never_begun(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "cd state/moves && dd if=/dev/zero of=$(ls | grep '\\.0$') bs=4096 "
 			  "count=5 conv=notrunc status=none");
 	go_on(&world, false);
@@ -404,8 +400,8 @@ static void test_journal_of_another_disk(void **state)
 	struct world world, other;
 
 	(void)state;
-	make_world(&world, KILLED);
-	make_world(&other, KILLED);
+	make_world(&world, "killed");
+	make_world(&other, "killed");
 	{
 		char command[512];
 
@@ -427,7 +423,7 @@ static void test_journal_gone(void **state)
 	struct world world;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "rm state/moves/*.0");
 	go_on(&world, false);
 	assert_null(world.move.relocation);
@@ -445,7 +441,7 @@ static void test_source_is_live(void **state)
 	struct recovery *recovery;
 
 	(void)state;
-	make_world(&world, KILLED);
+	make_world(&world, "killed");
 	run_shell(&world, "cp -r state/moves kept");
 	move_fixture_open(&world.fixture, 1);
 	recovery = recover(&world.fixture);     /* rolls back */
@@ -463,23 +459,10 @@ static void test_source_is_live(void **state)
 static void test_rolled_back_says_so(void **state)
 {
 	struct world world;
-	pid_t pid;
-	int status;
 
 	(void)state;
-	make_world(&world, KILLED);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		alarm(60);
-		move_fixture_open(&world.fixture, 1);
-		/* Two looks, ABORTED, then the mark: die before it. */
-		ds_fault_crash_at(4, false);
-		recovery_free(recover(&world.fixture));
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(WEXITSTATUS(status), CRASH_EXIT);
+	make_world(&world, "killed");
+	assert_int_equal(other_life(&world, "roll-back"), CRASH_EXIT);
 	go_on(&world, false);
 	assert_null(world.move.relocation);
 	assert_int_equal(stat_disk(&world.fixture, 0, PATH).identity.role, DISK_LIVE);
@@ -522,7 +505,34 @@ static void test_park_with_a_hung_target(void **state)
 	end_world(&world);
 }
 
-int main(void)
+/* ---- the other lives ---- */
+
+static int live(const char *how, const char *root)
+{
+	static struct world world;
+	struct move_fixture *fixture = &world.fixture;
+
+	alarm(100);
+	move_fixture_adopt(fixture, root);
+	if (strcmp(how, "killed") == 0)
+		live_before(fixture, KILLED);
+	if (strcmp(how, "parked") == 0)
+		live_before(fixture, PARKED);
+	if (strcmp(how, "paused") == 0)
+		live_before(fixture, PAUSED_AND_KILLED);
+	if (strcmp(how, "roll-back") == 0) {
+		move_fixture_open(fixture, 1);
+		/* Two looks, ABORTED, then the mark: die before it. */
+		ds_fault_crash_at(4, false);
+		recovery_free(recover(fixture));
+		return 0;
+	}
+	go_on(&world, strcmp(how, "go-on-paused") == 0);
+	wait_ns(fixture, 3 * NS_PER_MS);
+	_exit(0);
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_after_a_kill),
@@ -543,5 +553,7 @@ int main(void)
 		cmocka_unit_test(test_park_with_a_hung_target),
 	};
 
+	if (argc == 3)
+		return live(argv[1], argv[2]);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
