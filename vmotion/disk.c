@@ -283,6 +283,13 @@ int disk_move_begin(struct disk *disk, struct err *err)
 	return 0;
 }
 
+static void disk_info_is_live(struct disk *disk)
+{
+	disk->info.identity.role = DISK_LIVE;
+	disk->info.identity.journal_id[0] = '\0';
+	memset(disk->info.identity.host_uuid, 0, sizeof(disk->info.identity.host_uuid));
+}
+
 void disk_move_end(struct disk *disk, struct ds_disk *opened, struct blk_dev *device,
 		   struct ds_disk **old_opened, struct blk_dev **old_device)
 {
@@ -290,14 +297,14 @@ void disk_move_end(struct disk *disk, struct ds_disk *opened, struct blk_dev *de
 	CHECK(disk->moving);
 	CHECK(!opened == !device);
 	disk->moving = false;
-	if (!opened)
+	if (!opened) {
+		disk_info_is_live(disk);        /* it may have been opened as MOVING */
 		return;
+	}
 	*old_opened = disk->opened;
 	*old_device = disk->device;
 	disk->opened = opened;
 	disk->device = device;
 	disk->info = *ds_disk_info(opened);
-	disk->info.identity.role = DISK_LIVE;   /* it was opened as INCOMING */
-	disk->info.identity.journal_id[0] = '\0';
-	memset(disk->info.identity.host_uuid, 0, sizeof(disk->info.identity.host_uuid));
+	disk_info_is_live(disk);        /* it was opened as INCOMING */
 }

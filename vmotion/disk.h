@@ -53,6 +53,9 @@ struct disk_attach_spec {
 	const char *socket_path;        /* NULL: RUN-DIR/disks/ID.sock */
 	bool read_only;
 	bool wait_lock;                 /* after a restart (R-J7) */
+	/* For a move that goes on: opens a disk that is marked MOVING by it (R-J4).  Or NULL. */
+	const char *move_journal_id;
+	bool hold;                      /* its gate is held: somebody else will release it */
 	/*
 	 * Disks that are relocated together must live on one I/O thread: disks with the same
 	 * group (a machine's id) share one.  NULL: the thread with the fewest disks.
@@ -140,6 +143,11 @@ struct blk_dev *disk_device(struct disk *disk);         /* lives on disk_loop() 
 struct ds_disk *disk_opened(struct disk *disk);
 /* Mark it moving (refuses a second move): 0 or ERR_DISK_MOVING. */
 MUST_CHECK int disk_move_begin(struct disk *disk, struct err *err);
+/*
+ * On the main loop: close its export, so that no guest's request is inside any more; closed()
+ * runs later.  For a disk that moves, and only before its detach; without an export harmless.
+ */
+void disk_unserve(struct disk *disk, void (*closed)(struct disk *disk, void *user), void *user);
 /*
  * The move has ended.  With opened != NULL the disk now is that opened disk, on that device (the
  * gate leads there already); gives back the old pair, to be closed by the caller.

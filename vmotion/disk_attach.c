@@ -150,6 +150,8 @@ static int disk_serve(struct disk *disk, struct err *err)
 		rc = err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot attach '%s'", disk->id);
 		goto close_device;
 	}
+	if (disk->hold)
+		gate_hold(disk->gate);
 	rc = disk_serve_export(disk, err);
 	if (rc)
 		goto free_gate;
@@ -231,7 +233,8 @@ static void disk_open_run(struct job *job)
 {
 	struct disk *disk = disk_of_job(job);
 
-	disk->op.rc = ds_disk_open(disk->datastore, disk->path, disk->op.open_flags, NULL,
+	disk->op.rc = ds_disk_open(disk->datastore, disk->path, disk->op.open_flags,
+				   disk->move_journal_id[0] ? disk->move_journal_id : NULL,
 				   &disk->op.opened, &disk->op.err);
 }
 
@@ -412,7 +415,12 @@ void disk_attach(struct disk_service *service, const struct disk_attach_spec *sp
 		return;
 	}
 	disk->op.open_flags = (spec->read_only ? DS_OPEN_READ_ONLY : 0) |
-			      (spec->wait_lock ? DS_OPEN_WAIT_LOCK : 0);
+			      (spec->wait_lock ? DS_OPEN_WAIT_LOCK : 0) |
+			      (spec->move_journal_id ? DS_OPEN_FOR_MOVE : 0);
+	disk->hold = spec->hold;
+	if (spec->move_journal_id)
+		snprintf(disk->move_journal_id, sizeof(disk->move_journal_id), "%s",
+			 spec->move_journal_id);
 	disk_link(disk, choose_thread(service, spec));
 	submit_job(disk, datastore_worker(spec->datastore), disk_open_run, disk_open_done);
 }
@@ -458,6 +466,15 @@ static void disk_unserved(void *user)
 	disk_flush(disk);
 }
 
+/* On the I/O loop; there is an export. */
+static void disk_close_export(struct disk *disk, void (*closed)(void *user))
+{
+	if (disk->nbd)
+		nbd_server_close(disk->nbd, NULL, closed, disk);
+	else
+		vhost_blk_server_close(disk->vhost, NULL, closed, disk);
+}
+
 static void disk_unserve_run(struct io_call *call)
 {
 	struct disk *disk = disk_of_call(call);
@@ -473,10 +490,7 @@ static void disk_unserve_run(struct io_call *call)
 		return;
 	}
 	disk_census_leave(disk);
-	if (disk->nbd)
-		nbd_server_close(disk->nbd, NULL, disk_unserved, disk);
-	else
-		vhost_blk_server_close(disk->vhost, NULL, disk_unserved, disk);
+	disk_close_export(disk, disk_unserved);
 }
 
 static void disk_unserve_done(struct io_call *call)
@@ -491,6 +505,46 @@ static void disk_unserve_done(struct io_call *call)
 	log_info("disk", "%s: detached %s:%s", disk->id, datastore_name(disk_datastore(disk)),
 		 disk_path(disk));
 	disk_unlisten(disk);
+}
+
+/* ---- the export alone ---- */
+
+static void disk_unserve_alone_closed(void *user)
+{
+	struct disk *disk = user;
+
+	disk->nbd = NULL;
+	disk->vhost = NULL;
+	io_call_finish(&disk->op.call);
+}
+
+static void disk_unserve_alone_run(struct io_call *call)
+{
+	struct disk *disk = disk_of_call(call);
+
+	if (!disk->nbd && !disk->vhost) {
+		io_call_finish(call);
+		return;
+	}
+	disk_census_leave(disk);
+	disk_close_export(disk, disk_unserve_alone_closed);
+}
+
+static void disk_unserve_alone_done(struct io_call *call)
+{
+	struct disk *disk = disk_of_call(call);
+
+	disk->op.unserved(disk, disk->op.user);
+}
+
+void disk_unserve(struct disk *disk, void (*closed)(struct disk *disk, void *user), void *user)
+{
+	LOOP_CHECK(disk->service->main_loop);
+	CHECK(disk->state == DISK_ATTACHED);
+	CHECK(disk->moving);
+	disk->op = (struct disk_op){ .unserved = closed, .user = user };
+	io_call_send(&disk->op.call, disk->thread->loop, disk->service->main_loop,
+		     disk_unserve_alone_run, disk_unserve_alone_done);
 }
 
 struct detach_refusal {

@@ -73,6 +73,7 @@ struct disk_op {
 	struct blk_req flush;           /* the last one before the device is closed */
 	void (*attached)(struct disk *disk, const struct err *err, void *user);
 	void (*detached)(const struct err *err, void *user);
+	void (*unserved)(struct disk *disk, void *user);
 	void *user;
 };
 
@@ -87,6 +88,8 @@ struct disk {
 	enum disk_export export_kind;
 	bool read_only;
 	bool moving;
+	bool hold;
+	char move_journal_id[40];       /* "": none; for its opening */
 	bool has_socket;
 	bool is_held;                   /* the socket worker's: its holder has the socket */
 	struct disk_socket sock;

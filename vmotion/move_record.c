@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "blkmirror/base/log.h"
+#include "vmotion/move_journal.h"
 
 #define RECORD_MAGIC UINT64_C(0x313045564f4d4d42)      /* "BMMOVE01" */
 #define RECORD_VERSION 1u
@@ -637,8 +638,9 @@ int move_record_list(const char *state_dir, char (*ids)[MOVE_ID_BYTES], uint32_t
 		return err_set(err, ERR_STATE_DIR, -errno, "cannot list '%.180s': %s", directory,
 			       err_strerror(errno));
 	while ((entry = readdir(dir))) {
-		if (!id_is_valid(entry->d_name))
-			continue;       /* "." and "..", unfinished records: nothing was done yet */
+		/* "." and "..", unfinished records: nothing was done yet; journals. */
+		if (!id_is_valid(entry->d_name) || move_journal_is_name(entry->d_name))
+			continue;
 		if (found < capacity)
 			strcpy(ids[found], entry->d_name);
 		found++;

@@ -11,8 +11,8 @@
  *   offset 0      512 B   the sector: state, sequence, checksum; the rest of the 4 KiB is zero
  *   offset 4096   2304 B for each disk: names, uuid, generations, sizes
  *
- * Format version 1, little-endian; offsets are asserted in move_record.c.  The full journal
- * (two slots, bitmaps, activity log) will be a version of its own.
+ * Format version 1, little-endian; offsets are asserted in move_record.c.  Which regions may
+ * differ stands in the disks' journals beside it (move_journal.h).
  *
  * State and sequence: RESERVED is 1, each rewrite adds one.  The source is authoritative in
  * RESERVED and ABORTED, the target in COMMITTED.  A rewrite that fails has an unknown outcome
@@ -38,6 +38,11 @@ const char *move_record_state_name(enum move_record_state state);
 enum move_record_flags {
 	/* Verified and wanted: the retired source may be deleted. */
 	MOVE_DELETE_SOURCE = 1,
+	/*
+	 * The daemon stopped in order: nothing was in flight to the targets (R2).  Taken back
+	 * before the move goes on.
+	 */
+	MOVE_PARKED = 2,
 };
 
 struct move_record_disk {

@@ -6,10 +6,10 @@
  * relocate_recover.c reads the record and finishes as told here; it can be cut short itself
  * and starts again with the same outcome.
  *
- *   1 record RESERVED           a record without marks: dropped.
+ *   1 record RESERVED           a record without marks: dropped.  The journals' files are made.
  *   2 sources MOVING            no host opens them; source authoritative: marked LIVE again.
  *   3 targets made, INCOMING    an incomplete copy nobody opens: deleted by identity, as 2.
- *     ... copy, mirror, verify: no durable step; a crash loses the copy, not the disk.
+ *     ... copy, mirror, verify: the journals keep what may differ; a crash is resumed.
  *   4 record COMMITTED          THE COMMIT POINT (R-J3, R-J4).  Until it is durable the source
  *                               is authoritative, from then on the target, whatever the marks
  *                               say.  Guest I/O is held over it.  Crash: 5, 6, 7 are redone.
@@ -20,13 +20,20 @@
  *   8 record may-delete         only when everything is verified and nobody wants the source;
  *                               a crash before it keeps the source, retired, for an operator.
  *   9 sources deleted           by uuid and generation and role (R-J5).
- *  10 record removed            the last: nothing refers to the move any more.
+ *  10 record removed            the last: nothing refers to the move any more.  Its journals are
+ *                               orphans then, and removed now or at the next start.
  *
  * On failure or cancel before 4 (or with a durable ABORTED in its place):
  *
  *   a sources LIVE              first, for it does not depend on a target that may be dead.
  *   b targets deleted           once their late requests have settled (R2), by identity.
  *   c record removed
+ *
+ * Before a, the record says ABORTED, durably, where a mover has run: its journals would be resumed
+ * otherwise, and guests write past them from then on.
+ *
+ * A crash between 3 and 4 is resumed from the journals (relocate_resume.c, move_journal.h); where
+ * that cannot be, it is rolled back as told.
  *
  * What a, b, 5, 6 or 7 cannot do is said in the task and keeps the record, so that the next
  * start tries again.
@@ -107,7 +114,9 @@ void relocation_run(struct relocation *relocation, const struct relocate_step *p
 
 void step_done(struct relocation *relocation)
 {
-	if (relocation->stage == STAGE_PREPARING && relocation->cancel_wanted) {
+	/* One that goes on has something to undo only when it has its mover: started() looks again. */
+	if (relocation->stage == STAGE_PREPARING && relocation->cancel_wanted &&
+	    !relocation->resuming) {
 		relocation->outcome = RELOCATE_CANCELLED;
 		relocation_event(relocation, EVENT_GIVE_UP);
 		relocation_run(relocation, relocate_undo_program);
@@ -136,6 +145,10 @@ void relocation_fail(struct relocation *relocation, const struct err *err)
 
 void step_failed(struct relocation *relocation, const struct err *err)
 {
+	if (relocation->stage == STAGE_PREPARING && relocation->resuming) {
+		relocate_resume_failed(relocation, err);
+		return;
+	}
 	if (relocation->stage == STAGE_PREPARING) {
 		relocation_fail(relocation, err);
 		return;
@@ -176,11 +189,28 @@ static void walk_visited(struct job *job)
 	walk_next(relocation);
 }
 
+/* Of a move that was resumed: its target's store has not come back. */
+static void walk_without(struct relocation *relocation, const char *name)
+{
+	struct disk_walk *walk = &relocation->walk;
+
+	if (!walk->rc)
+		walk->rc = err_set(&walk->err, ERR_DS_UNREACHABLE, -ENXIO,
+				   "the datastore '%s' is not there now", name);
+	walk->index++;
+	walk_next(relocation);
+}
+
 static void walk_next(struct relocation *relocation)
 {
 	struct disk_walk *walk = &relocation->walk;
-	struct move_disk *disk = &relocation->plan.disks[walk->index];
+	struct move_disk *disk;
+	struct datastore *ds;
 
+	while (walk->open_only && walk->index < relocation->plan.disk_count &&
+	       !relocation->plan.disks[walk->index].target_opened)
+		walk->index++;
+	disk = &relocation->plan.disks[walk->index];
 	if (walk->index == relocation->plan.disk_count || (walk->rc && !walk->go_on)) {
 		if (walk->rc)
 			step_failed(relocation, &walk->err);
@@ -188,9 +218,20 @@ static void walk_next(struct relocation *relocation)
 			step_done(relocation);
 		return;
 	}
+	ds = walk->on_target ? disk->target_datastore : disk->source_datastore;
+	if (!ds) {
+		walk_without(relocation, walk->on_target ? disk->target_name : disk->source_name);
+		return;
+	}
 	walk->job = (struct job){ .run = walk_run, .done = walk_visited };
-	worker_submit(datastore_worker(walk->on_target ? disk->target_datastore
-						       : disk->source_datastore), &walk->job);
+	worker_submit(datastore_worker(ds), &walk->job);
+}
+
+void walk_open_targets(struct relocation *relocation, disk_visit *visit)
+{
+	relocation->walk = (struct disk_walk){ .on_target = true, .go_on = true, .open_only = true,
+					       .visit = visit };
+	walk_next(relocation);
 }
 
 void walk_disks(struct relocation *relocation, bool on_target, bool go_on, disk_visit *visit)
@@ -266,6 +307,31 @@ static int begin_moves(struct relocation *relocation, struct err *err)
 	return 0;
 }
 
+struct relocation *relocation_new(struct disk_service *service,
+				  void (*changed)(struct relocation *relocation, void *user),
+				  void *user)
+{
+	struct relocation *relocation = calloc(1, sizeof(*relocation));
+
+	if (!relocation)
+		return NULL;
+	relocation->changed = changed;
+	relocation->user = user;
+	relocation->changed_task.run = changed_run;
+	relocation->stage = STAGE_PREPARING;
+	list_init(&relocation->node);
+	timer_init(&relocation->ticker, service->main_loop, ticker_fired);
+	timer_init(&relocation->patience, service->main_loop, patience_fired);
+	relocate_io_init(relocation);
+	return relocation;
+}
+
+void relocation_begin(struct relocation *relocation, const struct relocate_step *program)
+{
+	list_append(&relocation->plan.service->relocations, &relocation->node);
+	relocation_run(relocation, program);
+}
+
 int relocate_start(struct disk_service *service, const struct relocate_spec *spec,
 		   void (*changed)(struct relocation *relocation, void *user), void *user,
 		   struct relocation **out, struct err *err)
@@ -278,7 +344,7 @@ int relocate_start(struct disk_service *service, const struct relocate_spec *spe
 	rc = move_record_make_id(spec->task_id, spec->host_uuid, journal_id, err);
 	if (rc)
 		return rc;
-	relocation = calloc(1, sizeof(*relocation));
+	relocation = relocation_new(service, changed, user);
 	if (!relocation || move_plan_init(&relocation->plan, service, spec, &relocation->report)) {
 		free(relocation);
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot begin the relocation");
@@ -288,19 +354,11 @@ int relocate_start(struct disk_service *service, const struct relocate_spec *spe
 		relocation_destroy(relocation);
 		return rc;
 	}
-	relocation->changed = changed;
 	relocation->switched = spec->switched;
-	relocation->user = user;
-	relocation->changed_task.run = changed_run;
-	relocation->stage = STAGE_PREPARING;
 	relocation->phase = RELOCATE_CHECK;
-	timer_init(&relocation->ticker, service->main_loop, ticker_fired);
-	timer_init(&relocation->patience, service->main_loop, patience_fired);
-	relocate_io_init(relocation);
 	relocate_note_guests_before(relocation);
-	list_append(&service->relocations, &relocation->node);
 	*out = relocation;
-	relocation_run(relocation, relocate_prepare_program);
+	relocation_begin(relocation, relocate_prepare_program);
 	return 0;
 }
 
@@ -338,6 +396,14 @@ bool relocate_uses(const struct disk_service *service, const struct datastore *d
 	return false;
 }
 
+bool relocate_only_lingers(const struct disk_service *service)
+{
+	list_for_each(node, &service->relocations)
+		if (list_entry(node, struct relocation, node)->stage != STAGE_LINGERING)
+			return false;
+	return true;
+}
+
 uint32_t relocate_count(const struct disk_service *service)
 {
 	uint32_t count = 0;
@@ -371,7 +437,16 @@ int relocation_pause(struct relocation *relocation, struct err *err)
 {
 	int rc = verb_judge(relocation, VERB_PAUSE, err);
 
-	return rc ? rc : relocate_io_verb(relocation, apply_pause, err);
+	if (rc)
+		return rc;
+	/* While its targets are fetched the mover is paused already: it stays so. */
+	if (relocation->fetch.under_way && relocation->fetch.then_resume) {
+		relocation->fetch.then_resume = false;
+		relocation_event(relocation, EVENT_PAUSE);
+		return 0;
+	}
+	relocation->fetch.resuming = false;
+	return relocate_io_verb(relocation, apply_pause, err);
 }
 
 static void apply_resume(struct mover *mover, const struct mover_options *options)
@@ -382,15 +457,30 @@ static void apply_resume(struct mover *mover, const struct mover_options *option
 			 mover_state_name(mover_state(mover)));
 }
 
+int relocation_io_resume(struct relocation *relocation, struct err *err)
+{
+	return relocate_io_verb(relocation, apply_resume, err);
+}
+
 int relocation_resume(struct relocation *relocation, struct err *err)
 {
 	int rc = verb_judge(relocation, VERB_RESUME, err);
 
-	/* R2: it may not be used again, and so not resumed; the mover would say the same. */
-	if (!rc && relocation->stats.error.id == ERR_MOVE_SUSPECT)
-		rc = err_set(err, ERR_MOVE_SUSPECT, -EBUSY, "cannot resume: %s",
-			     relocation->stats.error.cause);
-	return rc ? rc : relocate_io_verb(relocation, apply_resume, err);
+	if (rc)
+		return rc;
+	if (!relocation->resumed || relocation->fetch.done) {
+		/* R2: it may not be used again, and so not resumed; the mover would say the same. */
+		if (relocation->stats.error.id == ERR_MOVE_SUSPECT)
+			return err_set(err, ERR_MOVE_SUSPECT, -EBUSY, "cannot resume: %s",
+				       relocation->stats.error.cause);
+		return relocation_io_resume(relocation, err);
+	}
+	if (relocation->fetch.under_way)
+		relocation->fetch.then_resume = true;
+	else
+		relocate_fetch_targets(relocation, true);
+	relocation_event(relocation, EVENT_RUN);
+	return 0;
 }
 
 static void apply_cancel(struct mover *mover, const struct mover_options *options)

@@ -93,6 +93,8 @@ struct relocate_disk_status {
 	char target[DS_NAME_BYTES + DS_PATH_BYTES];
 	bool target_authoritative;
 	int verified;                   /* -1 not (yet), 0 mismatch, 1 verified */
+	/* What the journal of a resumed move told: dirty, and in extents that may have been active. */
+	uint64_t resumed_dirty_bytes, resumed_active_bytes;
 	struct mover_disk_stats stats;
 };
 
@@ -103,6 +105,7 @@ struct relocate_status {
 	uint64_t total_bytes, done_bytes, remaining_bytes, rate_bytes_per_s, eta_s;
 	bool degraded;
 	struct err degraded_why;        /* degraded, paused by a fault, or left over */
+	bool resumed;                   /* goes on from the journals of a daemon before */
 	uint64_t stun_ns;               /* 0: not yet */
 	struct err error;               /* FAILED */
 	/* What the guest felt over all its disks: now (last second) and before the move. */
@@ -145,8 +148,66 @@ MUST_CHECK int relocation_set_max_stun(struct relocation *relocation, uint64_t m
 MUST_CHECK int relocation_set_latency_budget(struct relocation *relocation,
 					     uint64_t latency_budget_ns, struct err *err);
 
+/* ---- over the end of a daemon ---- */
+
+struct relocate_resume_ops {
+	/* NULL when there is no such datastore, or it is not open, now. */
+	struct datastore *(*find_datastore)(const char *name, void *user);
+	/*
+	 * How the source is to be attached for its guest: fill id, export and so on (the strings
+	 * stay until attached()).  False: nobody uses it, it is attached for the move alone.
+	 */
+	bool (*attach_spec)(const char *datastore, const char *path,
+			    struct disk_attach_spec *out, void *user);
+	/* What became of that: the disk, or NULL and *err.  Only after attach_spec() said true. */
+	void (*attached)(const char *datastore, const char *path, struct disk *disk,
+			 const struct err *err, void *user);
+};
+
+struct relocate_resume_spec {
+	const char *journal_id;         /* the record's */
+	const char *state_dir;
+	uint8_t host_uuid[16];
+	struct mover_options options;
+	bool keep_source;
+	bool paused;                    /* stay so until relocation_resume() */
+	struct err paused_why;          /* then: what was told of it; ERR_NONE: the operator's word */
+	struct relocate_resume_ops ops;
+	int (*switched)(struct relocation *relocation, void *user);     /* as relocate_spec's */
+};
+
 /*
- * Only when it has ended (COMPLETED, FAILED, CANCELLED).  Where a store hangs, ended is what
+ * Go on with a relocation that a daemon before has left with a RESERVED record and journals
+ * (relocate_resume.c).  Its sources are attached again and served as soon as its journals are
+ * read, whatever becomes of its targets; while those cannot be had it is PAUSED, with the
+ * reason, and relocation_resume() tries again.
+ *
+ * What cannot be proved is not gone on with: it ends in FAILED, undone to the source with its
+ * guest served; or, where not even the sources can be attached, untouched as it was found
+ * (relocation_not_resumed()).
+ *
+ * 0, or -errno with *err when it cannot even begin: ERR_NO_MEMORY, ERR_STATE_DIR.
+ */
+MUST_CHECK int relocate_resume(struct disk_service *service,
+			       const struct relocate_resume_spec *spec,
+			       void (*changed)(struct relocation *relocation, void *user),
+			       void *user, struct relocation **out, struct err *err);
+/* FAILED, and the record stands as it did: recovery, or another try, finds it. */
+bool relocation_not_resumed(const struct relocation *relocation);
+
+/*
+ * The daemon stops: leave the move standing for the next one.  A last checkpoint, the exports
+ * of its disks are closed, nothing is undone.  May be called again and again; refused by
+ * nothing: a move that is being prepared is undone, one whose switch-over has begun falls back
+ * first or finishes.  relocation_parked() once it has ended so; its state is what it was.
+ */
+void relocation_park(struct relocation *relocation);
+bool relocation_parked(const struct relocation *relocation);
+/* On its way there: its state and phase mean nothing any more. */
+bool relocation_parking(const struct relocation *relocation);
+
+/*
+ * Only when it has ended (COMPLETED, FAILED, CANCELLED, or parked).  Where a store hangs, ended is what
  * the operator sees: late requests still have to settle before the devices can be closed
  * (R2), which goes on behind the scenes; the disks stay "moving" until then.
  */
@@ -154,6 +215,8 @@ void relocation_free(struct relocation *relocation);
 
 /* Is it a source or target of a relocation, or of one's clean-up?  Then it must stay open. */
 bool relocate_uses(const struct disk_service *service, const struct datastore *ds);
+/* Do all relocations there are only wait for late requests of stores?  (True without any.) */
+bool relocate_only_lingers(const struct disk_service *service);
 /* Relocations, ended ones that still clean up included.  0: disk_service_free() may follow. */
 uint32_t relocate_count(const struct disk_service *service);
 

@@ -62,6 +62,7 @@ static void plan_name(struct move_disk *disk, const struct relocate_disk_spec *s
 static void plan_disk(struct move_disk *disk, struct disk_service *service,
 		      const struct relocate_disk_spec *spec, struct check_report *report)
 {
+	disk->journal_fd = -1;
 	disk->target_datastore = spec->target_datastore;
 	disk->provision = spec->provision;
 	disk->disk = spec->disk;
@@ -140,9 +141,8 @@ static bool is_claimed(const struct move_plan *plan, const struct move_disk *dis
 		const struct relocation *other = list_entry(node, struct relocation, node);
 
 		for (uint32_t i = 0; &other->plan != plan && i < other->plan.disk_count; i++)
-			if (same_place(disk->target_datastore, disk->target_path,
-				       other->plan.disks[i].target_datastore,
-				       other->plan.disks[i].target_path))
+			if (strcmp(disk->target_name, other->plan.disks[i].target_name) == 0 &&
+			    strcmp(disk->target_path, other->plan.disks[i].target_path) == 0)
 				return true;
 	}
 	return false;

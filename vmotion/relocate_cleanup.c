@@ -199,12 +199,21 @@ static void remove_record_run(struct job *job)
 {
 	struct relocation *relocation = container_of(job, struct relocation, job);
 
+	relocate_journal_files_close(relocation);       /* of a move that never began to copy */
+	relocation->job_rc = 0;
+	if (relocation->keep_record)
+		return;
 	relocation->job_rc = move_record_remove(relocation->record, &relocation->job_err);
+	if (!relocation->job_rc)
+		relocation->job_rc = move_journals_remove(relocation->plan.state_dir,
+							  relocation->plan.journal_id,
+							  relocation->plan.disk_count,
+							  &relocation->job_err);
 }
 
 static void drop_record(struct relocation *relocation)
 {
-	if (!relocation->record || relocation->keep_record)
+	if (!relocation->record)
 		step_done(relocation);
 	else
 		relocation_job(relocation, remove_record_run, record_written);
@@ -212,13 +221,11 @@ static void drop_record(struct relocation *relocation)
 
 /* ---- both: promises, disks attached for the move ---- */
 
-static void release_promises(struct relocation *relocation)
+void relocate_release_promises_step(struct relocation *relocation)
 {
 	relocate_release_promises(relocation);
 	step_done(relocation);
 }
-
-static void detach_next(struct relocation *relocation);
 
 static void detached(const struct err *err, void *user)
 {
@@ -226,10 +233,10 @@ static void detached(const struct err *err, void *user)
 
 	if (err)
 		relocation_left_over(relocation, err);
-	detach_next(relocation);
+	relocate_detach_next(relocation);
 }
 
-static void detach_next(struct relocation *relocation)
+void relocate_detach_next(struct relocation *relocation)
 {
 	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
 		struct move_disk *move = &relocation->plan.disks[i];
@@ -270,12 +277,25 @@ static int remove_target(struct relocation *relocation, struct move_disk *disk, 
 				    relocation->plan.journal_id, &disk->target_identity, err);
 }
 
+/* Of a resumed move whose targets were not fetched: they may be there all the same. */
+static void find_targets(struct relocation *relocation)
+{
+	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
+		struct move_disk *disk = &relocation->plan.disks[i];
+
+		if (!disk->target_datastore)
+			disk->target_datastore = relocation->resume_ops.find_datastore(
+				disk->target_name, relocation->user);
+	}
+}
+
 static void undo_targets(struct relocation *relocation)
 {
+	find_targets(relocation);
 	walk_disks(relocation, true, true, remove_target);
 }
 
-static void undo_claims(struct relocation *relocation)
+void relocate_release_disks(struct relocation *relocation)
 {
 	for (uint32_t i = 0; i < relocation->plan.disk_count; i++)
 		if (relocation->plan.disks[i].disk)
@@ -295,20 +315,21 @@ const struct relocate_step relocate_settle_program[] = {
 	{ "allow deletion", settle_allow_deletion },
 	{ "delete the sources", settle_delete_sources },
 	{ "remove the record", drop_record },
-	{ "give promises back", release_promises },
+	{ "give promises back", relocate_release_promises_step },
 	{ "wait for verbs", relocate_io_drain_verbs },
-	{ "detach what was not attached", detach_next },
+	{ "detach what was not attached", relocate_detach_next },
 	{ "end", relocation_ended },
 };
 
 const struct relocate_step relocate_undo_program[] = {
 	{ "mark the sources live", undo_marks },
+	{ "wait for the targets", relocate_await_fetch },
 	{ "free the mover", relocate_io_free_mover },
 	{ "remove the targets", undo_targets },
 	{ "remove the record", drop_record },
-	{ "give promises back", release_promises },
+	{ "give promises back", relocate_release_promises_step },
 	{ "wait for verbs", relocate_io_drain_verbs },
-	{ "release the disks", undo_claims },
-	{ "detach what was not attached", detach_next },
+	{ "release the disks", relocate_release_disks },
+	{ "detach what was not attached", relocate_detach_next },
 	{ "end", relocation_ended },
 };

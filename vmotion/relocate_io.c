@@ -11,6 +11,7 @@
 
 #include "blkmirror/base/log.h"
 #include "blkmirror/blkdev/blk_file.h"
+#include "blkmirror/blkdev/slot.h"
 #include "vmotion/relocate_private.h"
 
 #define COMMIT_RETRY_NS NS_PER_S
@@ -20,13 +21,20 @@ static struct relocation *relocation_of(struct io_call *call)
 	return container_of(call, struct relocation, call);
 }
 
+/* All disks of a move are on one. */
+struct loop *relocate_any_loop(const struct relocation *relocation)
+{
+	for (uint32_t i = 0; i < relocation->plan.disk_count; i++)
+		if (relocation->plan.disks[i].disk)
+			return disk_loop(relocation->plan.disks[i].disk);
+	return NULL;
+}
+
 static void send_call(struct relocation *relocation, void (*run)(struct io_call *call),
 		      void (*done)(struct io_call *call))
 {
-	struct disk *disk = relocation->plan.disks[0].disk;
-
-	io_call_send(&relocation->call, disk_loop(disk), relocation->plan.service->main_loop, run,
-		     done);
+	io_call_send(&relocation->call, relocate_any_loop(relocation),
+		     relocation->plan.service->main_loop, run, done);
 }
 
 /* ---- notices to the main loop ---- */
@@ -86,6 +94,8 @@ static void promote_targets(struct relocation *relocation)
 	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
 		struct blk_dev *device = relocation->plan.disks[i].target_device;
 
+		if (blk_dev_is_slot(device))
+			device = slot_inner(device);
 		if (device->in_flight == 0)
 			ds_disk_dev_promote(device);
 	}
@@ -110,6 +120,20 @@ static void commit_unknown(struct relocation *relocation)
 		timer_start(&relocation->io.commit_retry, COMMIT_RETRY_NS);
 }
 
+/* The mover asks again where it failed. */
+static void abandon_done(struct relocation *relocation)
+{
+	int rc = relocation->io.commit_rc;
+
+	relocation->io.abandoning = false;
+	if (rc)
+		log_error("relocate", "%s: %s", relocation->plan.journal_id,
+			  relocation->job_err.cause);
+	atomic_store(&relocation->io.abandon_failed, rc != 0);
+	notice(relocation);
+	mover_abandoned(relocation->io.mover, rc);
+}
+
 static void commit_retry_fired(struct timer *timer)
 {
 	commit_write(container_of(timer, struct relocation, io.commit_retry), MOVE_ABORTED);
@@ -119,7 +143,9 @@ static void commit_done(struct job *job)
 {
 	struct relocation *relocation = container_of(job, struct relocation, io.commit_job);
 
-	if (relocation->io.commit_rc) {
+	if (relocation->io.abandoning) {
+		abandon_done(relocation);
+	} else if (relocation->io.commit_rc) {
 		commit_unknown(relocation);
 	} else if (relocation->io.commit_state == MOVE_COMMITTED) {
 		promote_targets(relocation);
@@ -135,6 +161,19 @@ static void commit_done(struct job *job)
 	}
 }
 
+/*
+ * The move will fail or be cancelled: a journal beside a record that says RESERVED would be
+ * resumed after a crash, so the record says ABORTED before a guest writes past the journal.
+ */
+static void io_abandon(struct mover *mover, void *user)
+{
+	struct relocation *relocation = user;
+
+	(void)mover;
+	relocation->io.abandoning = true;
+	commit_write(relocation, MOVE_ABORTED);
+}
+
 static void io_commit(struct mover *mover, void *user)
 {
 	struct relocation *relocation = user;
@@ -148,7 +187,8 @@ static void io_commit(struct mover *mover, void *user)
 
 /* ---- start ---- */
 
-static const struct mover_ops io_ops = { .changed = io_changed, .commit = io_commit };
+static const struct mover_ops io_ops = { .changed = io_changed, .commit = io_commit,
+					 .abandon = io_abandon };
 
 static int judge_device(const struct move_disk *disk, struct err *err)
 {
@@ -180,7 +220,7 @@ static void close_targets(struct relocation *relocation)
 	}
 }
 
-static int make_devices(struct relocation *relocation, struct mover_disk *movers, struct err *err)
+static int make_devices(struct relocation *relocation, struct err *err)
 {
 	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
 		struct move_disk *disk = &relocation->plan.disks[i];
@@ -191,35 +231,114 @@ static int make_devices(struct relocation *relocation, struct mover_disk *movers
 			rc = judge_device(disk, err);
 		if (rc)
 			return rc;
+	}
+	return 0;
+}
+
+static int make_mover(struct relocation *relocation)
+{
+	struct move_plan *plan = &relocation->plan;
+	struct mover_disk movers[MOVER_DISKS_MAX];
+	struct disk *first = plan->disks[0].disk;
+
+	for (uint32_t i = 0; i < plan->disk_count; i++) {
+		struct move_disk *disk = &plan->disks[i];
+
 		movers[i] = (struct mover_disk){ .gate = disk_gate(disk->disk),
 						 .source = disk_device(disk->disk),
 						 .target = disk->target_device,
-						 .name = disk->name };
+						 .name = disk->name,
+						 .journal = disk->journal,
+						 .resumed = relocation->resuming };
 	}
-	return 0;
+	timer_init(&relocation->io.commit_retry, disk_loop(first), commit_retry_fired);
+	return mover_new(disk_loop(first), disk_pool(first), movers, plan->disk_count,
+			 &plan->options, &io_ops, relocation, &relocation->io.mover,
+			 &relocation->job_err);
+}
+
+/* It has not become a mover: what was made for it is closed again. */
+static void start_undone(struct relocation *relocation)
+{
+	close_targets(relocation);
+	io_call_finish(&relocation->call);
+}
+
+static void start_undo(struct relocation *relocation)
+{
+	relocate_journals_close(relocation, start_undone);
+}
+
+static void start_with_journals(struct relocation *relocation)
+{
+	if (!relocation->job_rc)
+		relocation->job_rc = make_mover(relocation);
+	if (relocation->job_rc) {
+		start_undo(relocation);
+		return;
+	}
+	mover_start(relocation->io.mover);
+	atomic_store(&relocation->io.mover_state, (int)mover_state(relocation->io.mover));
+	io_call_finish(&relocation->call);
 }
 
 static void start_run(struct io_call *call)
 {
 	struct relocation *relocation = relocation_of(call);
-	struct move_plan *plan = &relocation->plan;
-	struct mover_disk movers[MOVER_DISKS_MAX];
-	struct disk *disk = plan->disks[0].disk;
-	int rc = make_devices(relocation, movers, &relocation->job_err);
 
-	if (!rc)
-		rc = mover_new(disk_loop(disk), disk_pool(disk), movers, plan->disk_count,
-			       &plan->options, &io_ops, relocation, &relocation->io.mover,
-			       &relocation->job_err);
-	relocation->job_rc = rc;
-	if (rc) {
-		close_targets(relocation);
-	} else {
-		timer_init(&relocation->io.commit_retry, disk_loop(disk), commit_retry_fired);
-		mover_start(relocation->io.mover);
-		atomic_store(&relocation->io.mover_state, (int)mover_state(relocation->io.mover));
+	relocation->job_rc = make_devices(relocation, &relocation->job_err);
+	if (relocation->job_rc)
+		start_undo(relocation);
+	else
+		relocate_journals_open(relocation, start_with_journals);
+}
+
+/* ---- start of a move that goes on ---- */
+
+/* The promises of the slot are those of the move's beginning: see slot.h. */
+static int make_slots(struct relocation *relocation)
+{
+	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
+		struct move_disk *disk = &relocation->plan.disks[i];
+		const struct blk_dev *gate = gate_as_dev(disk_gate(disk->disk));
+		uint32_t block_bytes = gate->limits.block_bytes;
+
+		disk->target_device = slot_new(disk_loop(disk->disk), gate->size_bytes, block_bytes,
+					       MAX(disk->align_bytes, block_bytes));
+		if (!disk->target_device)
+			return err_set(&relocation->job_err, ERR_NO_MEMORY, -ENOMEM,
+				       "cannot go on with the relocation");
 	}
-	io_call_finish(call);
+	return 0;
+}
+
+/* The guests are let in only now: the mirror and the journals stand behind the gates (R-J2). */
+static void open_gates(struct relocation *relocation)
+{
+	for (uint32_t i = 0; i < relocation->plan.disk_count; i++)
+		gate_release(disk_gate(relocation->plan.disks[i].disk));
+}
+
+static void resume_with_journals(struct relocation *relocation)
+{
+	if (!relocation->job_rc)
+		relocation->job_rc = make_slots(relocation);
+	if (!relocation->job_rc)
+		relocation->job_rc = make_mover(relocation);
+	if (relocation->job_rc) {
+		start_undo(relocation);
+		return;
+	}
+	mover_start_paused(relocation->io.mover,
+			   relocation->start_paused ? &relocation->paused_why : NULL);
+	atomic_store(&relocation->io.mover_state, (int)mover_state(relocation->io.mover));
+	open_gates(relocation);
+	io_call_finish(&relocation->call);
+}
+
+static void resume_run(struct io_call *call)
+{
+	relocate_journals_open(relocation_of(call), resume_with_journals);
 }
 
 /* R10: small writes are rounded out to the larger physical block. */
@@ -241,6 +360,15 @@ static void warn_of_physical(struct relocation *relocation)
 	}
 }
 
+static void mover_is_alive(struct relocation *relocation)
+{
+	relocation->mover_alive = true;
+	mover_stats(relocation->io.mover, &relocation->stats);
+	timer_start(&relocation->ticker, RELOCATE_TICK_NS);
+	if (relocation->cancel_wanted)
+		(void)!relocation_cancel(relocation, NULL);
+}
+
 static void started(struct io_call *call)
 {
 	struct relocation *relocation = relocation_of(call);
@@ -250,15 +378,30 @@ static void started(struct io_call *call)
 		return;
 	}
 	warn_of_physical(relocation);
-	relocation->mover_alive = true;
 	relocation_event(relocation, EVENT_RUN);
-	timer_start(&relocation->ticker, RELOCATE_TICK_NS);
-	if (relocation->cancel_wanted)
-		(void)!relocation_cancel(relocation, NULL);
+	mover_is_alive(relocation);
 	relocate_io_noticed(relocation);
 }
 
-void relocate_io_start_mover(struct relocation *relocation)
+static void resumed(struct io_call *call)
+{
+	struct relocation *relocation = relocation_of(call);
+
+	if (relocation->job_rc) {
+		step_failed(relocation, &relocation->job_err);
+		return;
+	}
+	relocation->resuming = false;
+	relocation->resumed = true;
+	if (!relocation->start_paused && !relocation->hold_targets)
+		relocate_fetch_targets(relocation, true);
+	relocation_event(relocation, relocation->fetch.under_way ? EVENT_RUN : EVENT_PAUSE);
+	mover_is_alive(relocation);
+	relocate_io_noticed(relocation);
+}
+
+static void start_mover(struct relocation *relocation, void (*run)(struct io_call *call),
+			void (*done)(struct io_call *call))
 {
 	struct disk *disk = relocation->plan.disks[0].disk;
 
@@ -270,7 +413,17 @@ void relocate_io_start_mover(struct relocation *relocation)
 		step_failed(relocation, &err);
 		return;
 	}
-	send_call(relocation, start_run, started);
+	send_call(relocation, run, done);
+}
+
+void relocate_io_start_mover(struct relocation *relocation)
+{
+	start_mover(relocation, start_run, started);
+}
+
+void relocate_io_resume_mover(struct relocation *relocation)
+{
+	start_mover(relocation, resume_run, resumed);
 }
 
 void relocate_io_init(struct relocation *relocation)
@@ -306,7 +459,15 @@ static void follow_stage(struct relocation *relocation, enum mover_state state)
 		[MOVER_FAILED] = EVENT_GIVE_UP,      [MOVER_CANCELLED] = EVENT_GIVE_UP,
 	};
 
-	relocation_event(relocation, events[state]);
+	/* Paused for us, not for the operator: while its targets are fetched it runs. */
+	if (state != MOVER_PAUSED)
+		relocation->fetch.resuming = false;
+	if (state == MOVER_PAUSED &&
+	    (relocation->fetch.resuming ||
+	     (relocation->fetch.under_way && relocation->fetch.then_resume)))
+		relocation_event(relocation, EVENT_RUN);
+	else if (state != MOVER_PAUSED || !relocation->park_wanted)
+		relocation_event(relocation, events[state]);
 }
 
 static void gave_up(struct relocation *relocation, enum mover_state state)
@@ -343,21 +504,66 @@ void relocate_io_noticed(struct relocation *relocation)
 		gave_up(relocation, state);
 	else if (before != relocation->stage && relocation->stage == STAGE_COMMITTED)
 		relocation_run(relocation, relocate_settle_program);
+	if (relocation->park_wanted)
+		relocate_park_noticed(relocation, state);
 	if (state == MOVER_DONE && !relocation->mover_done) {
 		relocation->mover_done = true;
 		relocate_mover_is_done(relocation);
 	}
 }
 
+/* ---- without a mover ---- */
+
+static void open_gates_run(struct io_call *call)
+{
+	struct relocation *relocation = relocation_of(call);
+
+	for (uint32_t i = 0; i < relocation->plan.disk_count; i++)
+		if (relocation->plan.disks[i].disk)
+			gate_release(disk_gate(relocation->plan.disks[i].disk));
+	io_call_finish(call);
+}
+
+static void opened_gates(struct io_call *call)
+{
+	step_done(relocation_of(call));
+}
+
+void relocate_io_open_gates(struct relocation *relocation)
+{
+	io_call_send(&relocation->call, relocate_any_loop(relocation),
+		     relocation->plan.service->main_loop, open_gates_run, opened_gates);
+}
+
 /* ---- the end of the mover ---- */
+
+/* The gate leads to the slot: from now on to what is in it. */
+static void unslot_targets(struct relocation *relocation)
+{
+	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
+		struct move_disk *disk = &relocation->plan.disks[i];
+		struct blk_dev *slot = disk->target_device;
+
+		if (!blk_dev_is_slot(slot))
+			continue;
+		disk->target_device = slot_take(slot);
+		gate_set_next(disk_gate(disk->disk), disk->target_device);
+		blk_close(slot);
+	}
+}
+
+static void journals_closed(struct relocation *relocation)
+{
+	if (relocation->stage_is_undo)
+		close_targets(relocation);
+	else
+		unslot_targets(relocation);
+	io_call_finish(&relocation->call);
+}
 
 static void mover_freed(void *user)
 {
-	struct relocation *relocation = user;
-
-	if (relocation->stage_is_undo)
-		close_targets(relocation);
-	io_call_finish(&relocation->call);
+	relocate_journals_close(user, journals_closed);
 }
 
 static void free_run(struct io_call *call)
@@ -390,8 +596,9 @@ void relocate_io_free_mover(struct relocation *relocation)
 		return;
 	}
 	relocation->mover_alive = false;
-	relocation->stage_is_undo = relocation->stage == STAGE_UNDOING;
-	timer_start(&relocation->patience, relocation->plan.service->patience_ns);
+	relocation->stage_is_undo = relocation->stage != STAGE_COMMITTED;
+	if (!relocation->patience.started)
+		timer_start(&relocation->patience, relocation->plan.service->patience_ns);
 	send_call(relocation, free_run, freed);
 }
 

@@ -5,7 +5,9 @@
 
 #include <stdatomic.h>
 
+#include "blkmirror/journal/journal.h"
 #include "vmotion/disk_private.h"
+#include "vmotion/move_journal.h"
 #include "vmotion/move_record.h"
 #include "vmotion/relocate.h"
 
@@ -44,9 +46,17 @@ struct move_disk {
 	struct disk_identity source_identity;   /* the marks, before the switch */
 	struct disk_identity target_identity;
 	struct ds_disk *target_opened;
-	struct blk_dev *target_device;  /* the I/O loop's */
+	struct blk_dev *target_device;  /* the I/O loop's; of a resumed move a slot (slot.h) */
 	struct ds_disk *old_opened;     /* the source's pair, after the swap */
 	struct blk_dev *old_device;
+
+	/* The journal (move_journal.h). */
+	uint64_t journal_bytes;         /* of its file, when it is made */
+	int journal_fd;                 /* opened and not yet a device; -1: none */
+	struct blk_dev *journal_device; /* the I/O loop's, and the next */
+	struct journal *journal;
+	uint32_t align_bytes;           /* of both legs, when the move began */
+	uint64_t resumed_dirty_bytes, resumed_active_bytes;     /* as loaded */
 };
 
 struct move_plan {
@@ -97,6 +107,7 @@ enum relocate_stage {
 	STAGE_COMMITTING,               /* the record is being written (R-J3) */
 	STAGE_COMMITTED,                /* target authoritative; marks and clean-up */
 	STAGE_UNDOING,                  /* source authoritative; clean-up */
+	STAGE_PARKING,                  /* left standing for the next daemon */
 	STAGE_LINGERING,                /* ended for the operator; late requests have to settle */
 	STAGE_ENDED,
 	STAGE_COUNT,
@@ -104,7 +115,7 @@ enum relocate_stage {
 
 enum relocate_event {
 	EVENT_RUN, EVENT_HOLD, EVENT_PAUSE, EVENT_SWITCH, EVENT_COMMIT, EVENT_COMMITTED,
-	EVENT_GIVE_UP, EVENT_LINGER, EVENT_END,
+	EVENT_GIVE_UP, EVENT_PARK, EVENT_LINGER, EVENT_END,
 	EVENT_COUNT,
 };
 
@@ -137,9 +148,29 @@ struct disk_walk {
 	uint32_t index;
 	bool on_target;
 	bool go_on;                     /* after a failure, with the next disk */
+	bool open_only;                 /* pass by what is not open */
 	int rc;                         /* the first failure's */
 	struct err err;
 	disk_visit *visit;
+};
+
+/* Opening the targets of a resumed move, beside whatever else happens to it. */
+struct target_fetch {
+	struct job job;
+	struct io_call call;
+	uint32_t index;
+	bool under_way;
+	bool done;                      /* all targets are there */
+	bool then_resume;               /* the mover, when they are */
+	bool resuming;                  /* it has been told to; not seen yet */
+	bool awaited;                   /* by a step */
+	bool replaced;                  /* what is there is not what this move made */
+	int rc;
+	struct err err;                 /* why the last try has failed */
+	struct datastore *datastore;    /* of the one being opened, */
+	struct ds_disk *opened;         /* the one itself, */
+	uint64_t promised_bytes;        /* and what is reserved for it */
+	uint64_t since_ns;
 };
 
 /* What lives on the I/O loop. */
@@ -150,6 +181,10 @@ struct relocate_io {
 	struct timer commit_retry;
 	int commit_rc;
 	enum move_record_state commit_state;    /* what the job writes */
+	bool abandoning;                /* for mover_abandoned(), not for the commit */
+	_Atomic bool abandon_failed;    /* the last try; another follows */
+	uint32_t journal_index;         /* whose journal is being opened or closed */
+	void (*journals_done)(struct relocation *relocation);
 	struct err commit_err;
 	struct mover_stats last_stats;
 	uint32_t closing;               /* old devices, plus one while they are gone through */
@@ -185,6 +220,23 @@ struct relocation {
 	bool draining_verbs;
 	bool keep_record;
 
+	/* A move that goes on, of a daemon before (relocate_resume.c). */
+	bool resuming;                  /* until its mover runs */
+	bool resumed;
+	bool not_resumed;               /* ended without having touched anything */
+	bool was_parked;
+	bool start_paused;
+	struct err paused_why;
+	bool hold_targets;              /* the targets may only be opened on the operator's word */
+	struct relocate_resume_ops resume_ops;
+	struct target_fetch fetch;
+	struct timer abort_retry;
+
+	/* The daemon stops (relocate_park.c). */
+	bool park_wanted;
+	bool parked;
+	enum relocate_state parked_state;
+
 	const struct relocate_step *program;
 	uint32_t step;
 	struct disk_walk walk;
@@ -207,6 +259,11 @@ struct relocation {
 #define RELOCATE_TICK_NS (NS_PER_S / 5)
 
 /* relocate.c */
+struct relocation *relocation_new(struct disk_service *service,
+				  void (*changed)(struct relocation *relocation, void *user),
+				  void *user);
+/* It is one of the service's from now on; its plan is made. */
+void relocation_begin(struct relocation *relocation, const struct relocate_step *program);
 void relocation_event(struct relocation *relocation, enum relocate_event event);
 void relocation_set_phase(struct relocation *relocation, enum relocate_phase phase);
 void relocation_changed(struct relocation *relocation);
@@ -218,6 +275,8 @@ void relocation_fail(struct relocation *relocation, const struct err *err);
 /* Something stays behind: the record is kept, so that a restart tries again. */
 void relocation_left_over(struct relocation *relocation, const struct err *err);
 void walk_disks(struct relocation *relocation, bool on_target, bool go_on, disk_visit *visit);
+/* The same over the targets that are open, on their datastores' workers. */
+void walk_open_targets(struct relocation *relocation, disk_visit *visit);
 void relocation_job(struct relocation *relocation, void (*run)(struct job *job),
 		    void (*done)(struct job *job));
 void relocation_ended(struct relocation *relocation);
@@ -230,9 +289,38 @@ extern const struct relocate_step relocate_prepare_program[];
 void relocate_release_promises(struct relocation *relocation);
 void relocate_lower_promises(struct relocation *relocation);
 
+/* relocate_journal.c: the journals, on the I/O loop. */
+/* Create them, or load them; then done(), with job_rc and job_err. */
+void relocate_journals_open(struct relocation *relocation,
+			    void (*done)(struct relocation *relocation));
+/* Close those that are open, devices included; then done(). */
+void relocate_journals_close(struct relocation *relocation,
+			     void (*done)(struct relocation *relocation));
+/* [record worker] Make their files; open them; forget those that were opened in vain. */
+MUST_CHECK int relocate_journal_files_make(struct relocation *relocation, struct err *err);
+MUST_CHECK int relocate_journal_files_open(struct relocation *relocation, struct err *err);
+void relocate_journal_files_close(struct relocation *relocation);
+
+/* relocate_resume.c */
+void relocate_resume_failed(struct relocation *relocation, const struct err *err);
+/* Open the targets that are not there yet; then the mover goes on, if then_resume. */
+void relocate_fetch_targets(struct relocation *relocation, bool then_resume);
+/* A step: until no fetch is under way. */
+void relocate_await_fetch(struct relocation *relocation);
+
+/* relocate_park.c */
+/* The mover is PAUSED, or could not be: go on parking. */
+void relocate_park_noticed(struct relocation *relocation, enum mover_state state);
+
 /* relocate_io.c: the mover, on its loop. */
 void relocate_io_init(struct relocation *relocation);
 void relocate_io_start_mover(struct relocation *relocation);
+/* The same for a resumed move: over slots, and then the guests are let in. */
+void relocate_io_resume_mover(struct relocation *relocation);
+/* A step of a move that will not go on: the guests are let in without it. */
+void relocate_io_open_gates(struct relocation *relocation);
+/* Of the disks that are attached; NULL: none is. */
+struct loop *relocate_any_loop(const struct relocation *relocation);
 void relocate_io_free_mover(struct relocation *relocation);
 void relocate_io_close_old(struct relocation *relocation);
 /*
@@ -240,6 +328,7 @@ void relocate_io_close_old(struct relocation *relocation);
  * 0 or -ENOMEM.
  */
 MUST_CHECK int relocate_io_verb(struct relocation *relocation, mover_verb *apply, struct err *err);
+MUST_CHECK int relocation_io_resume(struct relocation *relocation, struct err *err);
 /* A step: wait for verbs that are on their way. */
 void relocate_io_drain_verbs(struct relocation *relocation);
 /* On the main loop, when the I/O loop has told something. */
@@ -248,6 +337,10 @@ void relocate_io_noticed(struct relocation *relocation);
 /* relocate_cleanup.c */
 extern const struct relocate_step relocate_settle_program[];
 extern const struct relocate_step relocate_undo_program[];
+/* The ends of programs. */
+void relocate_release_promises_step(struct relocation *relocation);
+void relocate_release_disks(struct relocation *relocation);
+void relocate_detach_next(struct relocation *relocation);
 void relocate_mover_is_done(struct relocation *relocation);
 
 /* relocate_mark.c: blocking, [worker]; used by clean-up and by recovery. */

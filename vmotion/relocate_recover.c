@@ -4,6 +4,7 @@
  *
  *   LOOK_SOURCE, LOOK_TARGET    what is there (each on its datastore's worker)
  *   judged, planned             main loop; recover_judge.c
+ *   VOID                        the journals of a move that is not gone on with: ABORTED first
  *   KEPT                        the authoritative copies are marked LIVE
  *   OTHER                       the others: targets deleted, or sources marked RETIRED
  *   inventory                   the owner notes where the disks are
@@ -25,7 +26,8 @@
 #include "vmotion/relocate_recover_private.h"
 
 enum recover_pass {
-	PASS_LOOK_SOURCE, PASS_LOOK_TARGET, PASS_KEPT, PASS_OTHER, PASS_DELETE, PASS_RECORD,
+	PASS_LOOK_SOURCE, PASS_LOOK_TARGET, PASS_VOID, PASS_KEPT, PASS_OTHER, PASS_DELETE,
+	PASS_RECORD,
 };
 
 struct recover_move {
@@ -37,6 +39,7 @@ struct recover_move {
 	struct err why;
 	struct recover_looks *looks;
 	struct recover_plan *plans;
+	bool has_journals;              /* and may be resumable */
 };
 
 struct recovery {
@@ -107,6 +110,8 @@ static struct recover_move *move_load(const char *state_dir, const char *id)
 	if (move_record_load(state_dir, id, &move->record, &move->why) && !move->record)
 		return move;
 	move->info = move_record_info(move->record);
+	move->has_journals = move->info->state == MOVE_RESERVED &&
+			     move_journals_exist(state_dir, id, move->info->disk_count);
 	move->looks = calloc(move->info->disk_count, sizeof(*move->looks));
 	move->plans = calloc(move->info->disk_count, sizeof(*move->plans));
 	if (!move->looks || !move->plans) {
@@ -139,6 +144,9 @@ static void move_ended(struct recovery *recovery)
 	if (move->why.id == ERR_NONE) {
 		log_info("recover", "%s: done, the %s is authoritative", move->id,
 			 recover_side_name(move->authoritative));
+		if (recovery->options.ended)
+			recovery->options.ended(move->info, move->authoritative,
+						recovery->options.user);
 		move_free(move);
 	} else {
 		log_warn("recover", "%s: waits, authoritative: %s: %s", move->id,
@@ -328,8 +336,67 @@ static void record_remove_run(struct job *job)
 	struct recovery *recovery = container_of(job, struct recovery, job);
 	struct err err;
 
-	if (move_record_remove(recovery->move->record, &err))
+	if (move_record_remove(recovery->move->record, &err) ||
+	    move_journals_remove(recovery->state_dir, recovery->move->id,
+				 recovery->move->info->disk_count, &err))
 		move_blame(recovery->move, &err);
+}
+
+/* ---- moves that may be gone on with ---- */
+
+/* What relocate_resume.c will want to find; it looks again when it has opened them. */
+static bool sources_are_moving(const struct recover_move *move)
+{
+	for (uint32_t i = 0; i < move->info->disk_count; i++) {
+		const struct recover_look *look = &move->looks[i].source;
+		const struct disk_identity *identity = &look->info.identity;
+		const struct move_record_disk *disk = &move->info->disks[i];
+
+		if (look->rc || look->info.has_identity != disk->source_has_identity)
+			return false;
+		if (disk->source_has_identity &&
+		    (memcmp(identity->uuid, disk->uuid, sizeof(disk->uuid)) != 0 ||
+		     identity->generation != disk->source_generation ||
+		     identity->role != DISK_MOVING || strcmp(identity->journal_id, move->id) != 0))
+			return false;
+	}
+	return true;
+}
+
+/* True: it is somebody's from now on. */
+static bool move_is_resumed(struct recovery *recovery)
+{
+	struct recover_move *move = recovery->move;
+
+	if (!move->has_journals || recovery->keep != RECOVER_UNKNOWN ||
+	    !recovery->options.resume || !sources_are_moving(move) ||
+	    !recovery->options.resume(move->info, recovery->options.user))
+		return false;
+	log_info("recover", "%s: gone on with", move->id);
+	recovery->move = NULL;
+	move_free(move);
+	move_next(recovery);
+	return true;
+}
+
+static void void_run(struct job *job)
+{
+	struct recovery *recovery = container_of(job, struct recovery, job);
+	struct err err;
+
+	if (move_record_write(recovery->move->record, MOVE_ABORTED, 0, &err))
+		move_blame(recovery->move, &err);
+}
+
+static void voided(struct job *job)
+{
+	struct recovery *recovery = container_of(job, struct recovery, job);
+
+	recovery->move->has_journals = false;
+	if (recovery->move->why.id != ERR_NONE)
+		move_ended(recovery);
+	else
+		pass_next(recovery);
 }
 
 static void move_plan_all(struct recovery *recovery)
@@ -465,6 +532,17 @@ static bool pass_begin_disk(struct recovery *recovery)
 static void pass_next(struct recovery *recovery)
 {
 	while (recovery->pass != PASS_RECORD) {
+		if (recovery->pass == PASS_VOID) {
+			recovery->pass++;
+			if (!recovery->move->has_journals)
+				continue;
+			recovery->job = (struct job){ .run = void_run, .done = voided };
+			worker_submit(recovery->service->record_worker, &recovery->job);
+			return;
+		}
+		if (recovery->pass == PASS_LOOK_TARGET && recovery->index == 0 &&
+		    move_is_resumed(recovery))
+			return;
 		if (recovery->index == recovery->move->info->disk_count) {
 			if (!pass_advance(recovery)) {
 				move_ended(recovery);
@@ -515,6 +593,8 @@ static void load_all_run(struct job *job)
 	uint32_t count = 0;
 
 	move_record_sweep(recovery->state_dir);
+	if (move_journals_remove_orphans(recovery->state_dir, &count, &recovery->err))
+		return;
 	if (move_record_list(recovery->state_dir, recovery->ids, RECOVER_MOVES_MAX, &count,
 			     &recovery->err))
 		return;
@@ -525,7 +605,9 @@ static void load_all_run(struct job *job)
 	for (uint32_t i = 0; i < MIN(count, RECOVER_MOVES_MAX); i++) {
 		struct recover_move *move = move_load(recovery->state_dir, recovery->ids[i]);
 
-		if (move)
+		if (move && move->has_journals)
+			list_prepend(&recovery->todo, &move->node);
+		else if (move)
 			list_append(&recovery->todo, &move->node);
 		else
 			err_set(&recovery->err, ERR_NO_MEMORY, -ENOMEM,
@@ -586,7 +668,8 @@ void recovery_entry(const struct recovery *recovery, uint32_t index, struct reco
 		if (i++ == index)
 			move = list_entry(node, struct recover_move, node);
 	}
-	*out = (struct recover_entry){ .authoritative = move->authoritative, .why = move->why };
+	*out = (struct recover_entry){ .authoritative = move->authoritative, .why = move->why,
+				       .resumable = move->has_journals };
 	snprintf(out->id, sizeof(out->id), "%s", move->id);
 	if (move->info) {
 		out->disk_count = move->info->disk_count;

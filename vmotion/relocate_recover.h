@@ -6,11 +6,17 @@
  * is found on the datastores:
  *
  *   record      proved when                                then
+ *   RESERVED    every source is there, moving by us, and   gone on with, if somebody will:
+ *               its journals are                           options.resume()
  *   RESERVED    every source is there, the same copy       sources LIVE, targets deleted by
  *   ABORTED     (uuid, generation), live or moving         identity if they are INCOMING by us
  *   COMMITTED   every target is there, the same copy       targets LIVE, sources RETIRED, and
  *               (uuid, generation + 1)                     deleted if the record allows it
  *   damaged     never
+ *
+ * Those that may be gone on with come first: their guests wait.  Before one of them is rolled back its
+ * record says ABORTED, durably: a journal beside RESERVED would be believed by the next start,
+ * and the guest writes past it from now on.  Journals without a record are removed.
  *
  * Disks without identity (LUNs, NBD exports) carry no marks: the record alone proves.  What is
  * proved is done, again and again if need be: every action looks at the role first and leaves
@@ -45,6 +51,14 @@ struct recovery_options {
 	 * return 0.  May come more than once for a move.  NULL: nobody keeps one.
 	 */
 	int (*switched)(const struct move_record_info *move, void *user);
+	/*
+	 * Its sources are there, marked by it, and it has journals: will somebody go on with it
+	 * (relocate_resume())?  True: it is theirs, and left alone.  False: it is rolled back.
+	 * NULL: nobody does.
+	 */
+	bool (*resume)(const struct move_record_info *move, void *user);
+	/* It has been finished or rolled back.  NULL: nobody wants to know. */
+	void (*ended)(const struct move_record_info *move, enum recover_side side, void *user);
 	void *user;
 };
 
@@ -52,6 +66,7 @@ struct recover_entry {                  /* of a move that waits */
 	char id[MOVE_ID_BYTES];
 	enum recover_side authoritative;
 	struct err why;                 /* it could not be finished */
+	bool resumable;                 /* it will be gone on with when its sources are there */
 	uint32_t disk_count;
 	const struct move_record_disk *disks;   /* until the next run, keep or free */
 };

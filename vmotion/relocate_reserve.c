@@ -2,7 +2,8 @@
 /*
  * relocate_reserve.c - the steps before a byte is copied: check, space, record, marks, targets.
  *
- * Both ends are marked durably on their own datastores first (R-J4).  Each step notes what
+ * The record and the journals' files come before the marks, the marks before the mover (R-J4);
+ * the journals begin with it (move_journal.h).  Each step notes what
  * it has done per disk; the undo program (relocate_cleanup.c) takes back exactly that.
  */
 #include <errno.h>
@@ -134,7 +135,7 @@ static void prepare_attach_next(struct relocation *relocation)
 	step_done(relocation);
 }
 
-/* ---- the record ---- */
+/* ---- the record, and the journals' files ---- */
 
 /*
  * The lineage keeps its uuid, each switch-over adds one to the generation: so the target is
@@ -161,6 +162,20 @@ static void make_identities(struct relocation *relocation, struct move_disk *dis
 	disk->target_identity = identity;
 	disk->target_identity.role = DISK_INCOMING;
 	disk->target_identity.generation++;
+}
+
+/* With the target's physical blocks, not known yet, regions may be larger and the journal smaller. */
+static void size_journal(struct relocation *relocation, struct move_disk *disk)
+{
+	const struct blk_dev *source = disk_device(disk->disk);
+	uint64_t size_bytes = gate_as_dev(disk_gate(disk->disk))->size_bytes;
+	struct journal_identity identity = {
+		.size_bytes = size_bytes,
+		.region_bytes = mover_region_bytes(&relocation->plan.options, source, source,
+						   size_bytes),
+	};
+
+	disk->journal_bytes = journal_device_bytes(&identity);
 }
 
 static void fill_record_disk(const struct move_disk *disk, struct move_record_disk *out)
@@ -196,6 +211,11 @@ static void record_create_run(struct job *job)
 	relocation->job_rc = move_record_create(relocation->plan.state_dir, &info,
 						&relocation->record, &relocation->job_err);
 	free(info.disks);
+	/* The record first: a journal without one is an orphan. */
+	if (!relocation->job_rc)
+		relocation->job_rc = relocate_journal_files_make(relocation, &relocation->job_err);
+	if (!relocation->job_rc)
+		relocation->job_rc = relocate_journal_files_open(relocation, &relocation->job_err);
 }
 
 static void record_created(struct job *job)
@@ -210,8 +230,10 @@ static void record_created(struct job *job)
 
 static void prepare_record(struct relocation *relocation)
 {
-	for (uint32_t i = 0; i < relocation->plan.disk_count; i++)
+	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
 		make_identities(relocation, &relocation->plan.disks[i]);
+		size_journal(relocation, &relocation->plan.disks[i]);
+	}
 	relocation_job(relocation, record_create_run, record_created);
 }
 
@@ -286,7 +308,7 @@ const struct relocate_step relocate_prepare_program[] = {
 	{ "check", prepare_check },
 	{ "promise space", prepare_space },
 	{ "attach what is not", prepare_attach_next },
-	{ "write the record", prepare_record },
+	{ "write the record, make the journals", prepare_record },
 	{ "mark the sources", prepare_marks },
 	{ "make the targets", prepare_targets },
 	{ "start the mover", prepare_mover },

@@ -7,6 +7,7 @@
 
 /* A commit that takes longer is worth an alarm: guest I/O is held meanwhile (R-J3). */
 #define COMMIT_ALARM_NS NS_PER_S
+#define FETCH_ALARM_NS (5 * NS_PER_S)
 
 static void snapshot_add(struct io_snapshot *sum, const struct io_snapshot *other)
 {
@@ -76,6 +77,10 @@ void relocate_note_guests_before(struct relocation *relocation)
 
 static enum relocate_state state_of(const struct relocation *relocation)
 {
+	if (relocation->parked)
+		return relocation->parked_state;
+	if (relocation->resuming && relocation->start_paused)
+		return RELOCATE_PAUSED;
 	switch (relocation->stage) {
 	case STAGE_HELD:
 		return RELOCATE_HELD;
@@ -112,6 +117,11 @@ static void fill_disk(const struct relocation *relocation, uint32_t index,
 	*out = (struct relocate_disk_status){
 		.target_authoritative = target_is_authoritative(relocation),
 	};
+	/* Until then they are the I/O loop's. */
+	if (relocation->resumed) {
+		out->resumed_dirty_bytes = disk->resumed_dirty_bytes;
+		out->resumed_active_bytes = disk->resumed_active_bytes;
+	}
 	if (index < relocation->stats.disk_count)
 		out->stats = relocation->stats.disks[index];
 	out->stats.target_authoritative = out->target_authoritative;
@@ -121,13 +131,23 @@ static void fill_disk(const struct relocation *relocation, uint32_t index,
 	snprintf(out->target, sizeof(out->target), "%s:%s", disk->target_name, disk->target_path);
 }
 
+/* A store that hangs is told; the task runs on, for the guest does. */
+static bool fetch_is_slow(const struct relocation *relocation, uint64_t now_ns)
+{
+	return relocation->fetch.under_way &&
+	       now_ns - relocation->fetch.since_ns > FETCH_ALARM_NS;
+}
+
 static void fill_degraded(const struct relocation *relocation, struct relocate_status *out)
 {
 	const struct mover_stats *stats = &relocation->stats;
 	uint64_t began_ns = atomic_load(&relocation->io.commit_began_ns);
 	uint64_t now_ns = loop_now_ns(relocation->plan.service->main_loop);
 
-	if (atomic_load(&relocation->io.commit_outcome) == COMMIT_UNKNOWN) {
+	if (atomic_load(&relocation->io.abandon_failed)) {
+		err_set(&out->degraded_why, ERR_JOURNAL_IO, 0,
+			"the move cannot be given up durably yet; guest writes may have to wait");
+	} else if (atomic_load(&relocation->io.commit_outcome) == COMMIT_UNKNOWN) {
 		err_set(&out->degraded_why, ERR_MOVE_COMMIT, 0, "guest I/O is held: %s",
 			relocation->io.commit_err.cause);
 	} else if (began_ns && now_ns > began_ns + COMMIT_ALARM_NS) {
@@ -136,6 +156,13 @@ static void fill_degraded(const struct relocation *relocation, struct relocate_s
 			(unsigned long long)((now_ns - began_ns) / NS_PER_MS));
 	} else if (relocation->leftover.id) {
 		out->degraded_why = relocation->leftover;
+	} else if (relocation->mover_alive && fetch_is_slow(relocation, now_ns)) {
+		err_set(&out->degraded_why, ERR_MOVE_TARGET_STUCK, 0,
+			"the target has not been opened for %llu s; the guest is served meanwhile",
+			(unsigned long long)((now_ns - relocation->fetch.since_ns) / NS_PER_S));
+	} else if (relocation->mover_alive && !relocation->fetch.under_way &&
+		   relocation->fetch.err.id != ERR_NONE) {
+		out->degraded_why = relocation->fetch.err;
 	} else if (relocation->mover_alive && stats->not_converging) {
 		err_set(&out->degraded_why, ERR_MOVE_NO_CONVERGE, 0,
 			"not converging: the cap is below the guest's write rate");
@@ -164,6 +191,7 @@ void relocation_status(const struct relocation *relocation, struct relocate_stat
 	out->stun_ns = stats->stun_ns;
 	if (out->state == RELOCATE_FAILED)
 		out->error = relocation->error;
+	out->resumed = relocation->resumed;
 	fill_degraded(relocation, out);
 	fill_guest(relocation, out);
 	out->disk_count = relocation->plan.disk_count;

@@ -3,7 +3,8 @@
  * relocate_table.c - the stages of a relocation as a total table, and what an operator may say.
  *
  * Notices from the I/O loop are coalesced, so any stage of a live mover may follow any other.
- * What never happens: a way back from COMMITTED (R-J3), or out of UNDOING but to the end.
+ * What never happens: a way back from COMMITTED (R-J3), or out of UNDOING and PARKING but to
+ * the end; nothing is parked once a switch-over has begun.
  */
 #include "vmotion/relocate_private.h"
 
@@ -16,22 +17,24 @@
 #define I STAGE_COMMITTING
 #define C STAGE_COMMITTED
 #define U STAGE_UNDOING
+#define K STAGE_PARKING
 #define L STAGE_LINGERING
 #define E STAGE_ENDED
 
 /* Row: stage now.  Column: event.  A cell equal to its row ignores the event. */
 static const uint8_t next[STAGE_COUNT][EVENT_COUNT] = {
-	/*                    RUN HOLD PAUSE SWITCH COMMIT COMMITTED GIVE_UP LINGER END */
-	[STAGE_PREPARING]  = { M,  H,   A,    S,     I,     C,        U,      P,     P },
-	[STAGE_MOVING]     = { M,  H,   A,    S,     I,     C,        U,      M,     M },
-	[STAGE_HELD]       = { M,  H,   A,    S,     I,     C,        U,      H,     H },
-	[STAGE_PAUSED]     = { M,  H,   A,    S,     I,     C,        U,      A,     A },
-	[STAGE_SWITCHING]  = { M,  H,   A,    S,     I,     C,        U,      S,     S },
-	[STAGE_COMMITTING] = { M,  H,   A,    S,     I,     C,        U,      I,     I },
-	[STAGE_COMMITTED]  = { C,  C,   C,    C,     C,     C,        C,      L,     E },
-	[STAGE_UNDOING]    = { U,  U,   U,    U,     U,     U,        U,      L,     E },
-	[STAGE_LINGERING]  = { L,  L,   L,    L,     L,     L,        L,      L,     E },
-	[STAGE_ENDED]      = { E,  E,   E,    E,     E,     E,        E,      E,     E },
+	/*                    RUN HOLD PAUSE SWITCH COMMIT COMMITTED GIVE_UP PARK LINGER END */
+	[STAGE_PREPARING]  = { M,  H,   A,    S,     I,     C,        U,      P,   P,     P },
+	[STAGE_MOVING]     = { M,  H,   A,    S,     I,     C,        U,      K,   M,     M },
+	[STAGE_HELD]       = { M,  H,   A,    S,     I,     C,        U,      K,   H,     H },
+	[STAGE_PAUSED]     = { M,  H,   A,    S,     I,     C,        U,      K,   A,     A },
+	[STAGE_SWITCHING]  = { M,  H,   A,    S,     I,     C,        U,      S,   S,     S },
+	[STAGE_COMMITTING] = { M,  H,   A,    S,     I,     C,        U,      I,   I,     I },
+	[STAGE_COMMITTED]  = { C,  C,   C,    C,     C,     C,        C,      C,   L,     E },
+	[STAGE_UNDOING]    = { U,  U,   U,    U,     U,     U,        U,      U,   L,     E },
+	[STAGE_PARKING]    = { K,  K,   K,    K,     K,     K,        K,      K,   L,     E },
+	[STAGE_LINGERING]  = { L,  L,   L,    L,     L,     L,        L,      L,   L,     E },
+	[STAGE_ENDED]      = { E,  E,   E,    E,     E,     E,        E,      E,   E,     E },
 };
 
 #define OK ERR_NONE
@@ -49,6 +52,7 @@ static const uint16_t refusal[STAGE_COUNT][VERB_COUNT] = {
 	[STAGE_COMMITTING] = { COMMITTED, COMMITTED, COMMITTED, COMMITTED, COMMITTED },
 	[STAGE_COMMITTED]  = { COMMITTED, COMMITTED, COMMITTED, COMMITTED, COMMITTED },
 	[STAGE_UNDOING]    = { STATE,     STATE,     STATE,     STATE,     STATE },
+	[STAGE_PARKING]    = { STATE,     STATE,     STATE,     STATE,     STATE },
 	[STAGE_LINGERING]  = { ENDED,     ENDED,     ENDED,     ENDED,     ENDED },
 	[STAGE_ENDED]      = { ENDED,     ENDED,     ENDED,     ENDED,     ENDED },
 };
@@ -62,6 +66,7 @@ static const uint16_t refusal[STAGE_COUNT][VERB_COUNT] = {
 #undef I
 #undef C
 #undef U
+#undef K
 #undef L
 #undef E
 
@@ -70,8 +75,8 @@ static const char *const stage_names[STAGE_COUNT] = {
 	[STAGE_MOVING] = "moving",         [STAGE_HELD] = "held",
 	[STAGE_PAUSED] = "paused",         [STAGE_SWITCHING] = "switching",
 	[STAGE_COMMITTING] = "committing", [STAGE_COMMITTED] = "committed",
-	[STAGE_UNDOING] = "undoing",       [STAGE_LINGERING] = "lingering",
-	[STAGE_ENDED] = "ended",
+	[STAGE_UNDOING] = "undoing",       [STAGE_PARKING] = "parking",
+	[STAGE_LINGERING] = "lingering",   [STAGE_ENDED] = "ended",
 };
 
 static const char *const phase_names[RELOCATE_PHASE_COUNT] = {

@@ -139,6 +139,8 @@ struct blk_ops {
 	void (*submit)(struct blk_dev *dev, struct blk_req *req);
 	/* No request is in flight.  Releases everything, the struct included. */
 	void (*close)(struct blk_dev *dev);
+	/* For filters: is what is behind it lost?  NULL: dev->lost says it. */
+	bool (*is_lost)(const struct blk_dev *dev);
 };
 
 /* Embedded as the first thing a backend knows; find yourself with container_of(). */
@@ -150,7 +152,8 @@ struct blk_dev {
 	uint64_t in_flight;             /* kept by blk_submit() and blk_complete() */
 	/*
 	 * The connection behind it is gone for good: what was in flight has been completed with an
-	 * error but may still land (R2), and everything from now on fails.  Set by the backend.
+	 * error but may still land (R2), and everything from now on fails.  Set by the backend;
+	 * who asks, asks blk_is_lost().
 	 */
 	bool lost;
 };
@@ -172,6 +175,12 @@ void blk_close(struct blk_dev *dev);
 
 /* Is this request within the device's rules?  For edges and tests. */
 bool blk_req_is_valid(const struct blk_dev *dev, const struct blk_req *req);
+
+/* Is the device, or the one behind this filter, gone for good (R2)? */
+static inline bool blk_is_lost(const struct blk_dev *dev)
+{
+	return dev->ops->is_lost ? dev->ops->is_lost(dev) : dev->lost;
+}
 
 const char *blk_op_name(enum blk_op op);
 

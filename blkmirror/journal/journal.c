@@ -49,6 +49,11 @@ void journal_stats(const struct journal *journal, struct journal_stats *out)
 	out->active_bytes = (uint64_t)journal->extent_used * journal->identity.extent_bytes;
 }
 
+const struct journal_identity *journal_identity(const struct journal *journal)
+{
+	return &journal->identity;
+}
+
 const struct dirty_bitmap *journal_persisted(const struct journal *journal)
 {
 	return journal->persisted;
@@ -92,6 +97,7 @@ static void journal_woken(struct task *task)
 
 		wait->ready(wait);
 	}
+	journal_settled(journal);
 }
 
 void journal_free(struct journal *journal)
@@ -109,6 +115,37 @@ void journal_free(struct journal *journal)
 	free(journal->log_block);
 	free(journal->map_blocks);
 	free(journal);
+}
+
+void journal_settled(struct journal *journal)
+{
+	if (journal->closed && journal_is_idle(journal) && !journal->close_task.queued)
+		loop_post(journal->loop, &journal->close_task);
+}
+
+static void journal_closed(struct task *task)
+{
+	struct journal *journal = container_of(task, struct journal, close_task);
+	void (*closed)(void *user) = journal->closed;
+	void *user = journal->closed_user;
+
+	/* The log write of this turn's end may have come between. */
+	if (!journal_is_idle(journal))
+		return;
+	journal_free(journal);
+	closed(user);
+}
+
+void journal_close(struct journal *journal, void (*closed)(void *user), void *user)
+{
+	LOOP_CHECK(journal->loop);
+	CHECK(!journal->closed);
+	CHECK(list_is_empty(&journal->waiting));
+	journal->closed = closed;
+	journal->closed_user = user;
+	journal->close_task.run = journal_closed;
+	turn_hook_cancel(&journal->log_hook);
+	journal_settled(journal);
 }
 
 static void journal_init_lists(struct journal *journal)

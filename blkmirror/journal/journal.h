@@ -43,6 +43,11 @@ struct journal_identity {
 	uint32_t region_bytes;
 	uint32_t extent_bytes;          /* 0: JOURNAL_EXTENT_BYTES; at least region_bytes, power of two */
 	uint32_t log_extents;           /* 0: by size, see journal_extents_max() */
+	/*
+	 * The larger physical block of both legs (R10): kept for who resumes without its target
+	 * at hand, and not compared.
+	 */
+	uint32_t align_bytes;
 	uint8_t disk_uuid[16];
 	uint64_t generation;
 	char journal_id[JOURNAL_ID_BYTES];
@@ -74,9 +79,24 @@ void journal_load(struct blk_dev *dev,
 		  const struct journal_identity *identity,
 		  void (*opened)(struct journal *journal, int result, void *user), void *user);
 
+/*
+ * Whose journal is it?  Reads the headers and answers with the identity that stands there
+ * (borrowed until found() returns), or NULL and -errno: -ENODATA when both are blank (it was
+ * never begun), -EBADMSG when both are damaged or ask for more than the device has.  The identity that is given is fit for journal_load().
+ * found() runs later, save without memory or on a device too small for any journal.
+ */
+void journal_peek(struct blk_dev *dev,
+		  void (*found)(const struct journal_identity *identity, int result, void *user),
+		  void *user);
+
 /* Nothing may be in flight: journal_is_idle().  NULL is harmless. */
 void journal_free(struct journal *journal);
 bool journal_is_idle(const struct journal *journal);
+/*
+ * Nobody asks it any more: closed() runs, from a posted task, when what it had in flight has
+ * settled, and the journal is gone.  The device is the caller's to close then.
+ */
+void journal_close(struct journal *journal, void (*closed)(void *user), void *user);
 
 /* ---- the guest's writes (R-J2) ---- */
 
@@ -130,6 +150,9 @@ struct journal_stats {
 	int error;                      /* the first write that failed; it takes no more */
 };
 void journal_stats(const struct journal *journal, struct journal_stats *out);
+
+/* As created or loaded, with the defaults filled in. */
+const struct journal_identity *journal_identity(const struct journal *journal);
 
 /* What a resumed move begins with: persisted dirty, or in an active extent.  The journal's own. */
 const struct dirty_bitmap *journal_persisted(const struct journal *journal);

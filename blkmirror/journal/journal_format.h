@@ -80,7 +80,8 @@ struct journal_header {
 	le64 generation;                /*  40  of the source when the move began */
 	char journal_id[64];            /*  48 */
 	le64 key;                       /* 112  random: seals of another journal do not fit */
-	uint8_t zero[360];              /* 120 */
+	le32 align_bytes;               /* 120  the larger physical block of both legs */
+	uint8_t zero[356];              /* 124 */
 };
 _Static_assert(sizeof(struct journal_header) == JOURNAL_PAYLOAD_BYTES, "fills the payload");
 _Static_assert(offsetof(struct journal_header, key) == 112, "format v1");

@@ -121,6 +121,7 @@ static void journal_log_written(struct blk_req *req)
 	journal->log_in_flight = false;
 	if (req->result) {
 		journal_fail(journal, req->result);
+		journal_settled(journal);
 		return;
 	}
 	list_for_each(node, &journal->lru) {
@@ -131,6 +132,7 @@ static void journal_log_written(struct blk_req *req)
 	}
 	journal_wake_all(journal);
 	journal_log_look(journal);
+	journal_settled(journal);
 }
 
 static void journal_log_write(struct journal *journal)
@@ -163,7 +165,7 @@ static void journal_log_write(struct journal *journal)
 static bool journal_log_is_due(const struct journal *journal)
 {
 	return journal->log_changed && !journal->log_in_flight && !journal->log_blocked &&
-	       !journal->stats.error;
+	       !journal->stats.error && !journal->closed;
 }
 
 void journal_log_look(struct journal *journal)

@@ -51,6 +51,7 @@ static void journal_map_written(struct blk_req *req)
 		journal_fail(journal, req->result);
 	if (journal->map_in_flight == 0)
 		journal_map_write(journal);
+	journal_settled(journal);
 }
 
 static void journal_map_submit(struct journal *journal, uint64_t map_block, uint32_t slot)

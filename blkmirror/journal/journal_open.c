@@ -104,6 +104,7 @@ static void header_build(const struct journal *journal, uint8_t *head, uint64_t 
 	header->generation = to_le64(identity->generation);
 	memcpy(header->journal_id, identity->journal_id, sizeof(header->journal_id));
 	header->key = to_le64(journal->key);
+	header->align_bytes = to_le32(identity->align_bytes);
 	/* The key is in the header, so its own seal cannot use it. */
 	journal_seal(at, 0, JOURNAL_HEADER, 1, sector);
 }
@@ -180,6 +181,112 @@ static int headers_judge(struct journal *journal, const uint8_t *head)
 			journal->stats.damaged_sectors++;
 	}
 	return rc;
+}
+
+/* ---- whose journal is it? ---- */
+
+struct peek {
+	struct blk_req req;
+	struct iovec iov;
+	uint8_t *head;
+	void (*found)(const struct journal_identity *identity, int result, void *user);
+	void *user;
+};
+
+#define PEEK_REGION_MIN 512u
+#define PEEK_REGION_MAX (64u << 20)
+
+static bool is_power_in(uint32_t value, uint32_t min, uint32_t max)
+{
+	return value >= min && value <= max && (value & (value - 1)) == 0;
+}
+
+/* The seal is right; but what it seals is judged nevertheless, before anything is built on it. */
+static bool header_is_sane(const struct journal_identity *identity, uint64_t device_bytes)
+{
+	return is_power_in(identity->region_bytes, PEEK_REGION_MIN, PEEK_REGION_MAX) &&
+	       is_power_in(identity->extent_bytes, identity->region_bytes, 1u << 31) &&
+	       identity->extent_bytes / identity->region_bytes <= 64 &&
+	       (identity->align_bytes == 0 ||
+		is_power_in(identity->align_bytes, PEEK_REGION_MIN, identity->region_bytes)) &&
+	       identity->log_extents >= 1 &&
+	       identity->log_extents <= JOURNAL_LOG_EXTENTS * JOURNAL_LOG_SLOT_SECTORS &&
+	       identity->size_bytes >= 1 && identity->size_bytes <= UINT64_C(1) << 56 &&
+	       memchr(identity->journal_id, '\0', sizeof(identity->journal_id)) &&
+	       journal_device_bytes(identity) <= device_bytes;
+}
+
+static bool header_decode(const struct journal_sector *sector, uint64_t index,
+			  uint64_t device_bytes, struct journal_identity *out)
+{
+	const struct journal_header *header = (const struct journal_header *)sector->payload;
+
+	if (journal_unseal(sector, 0, JOURNAL_HEADER, index) ||
+	    from_le32(header->version) != JOURNAL_VERSION)
+		return false;
+	*out = (struct journal_identity){
+		.size_bytes = from_le64(header->size_bytes),
+		.region_bytes = from_le32(header->region_bytes),
+		.extent_bytes = from_le32(header->extent_bytes),
+		.log_extents = from_le32(header->log_extents_max),
+		.align_bytes = from_le32(header->align_bytes),
+		.generation = from_le64(header->generation),
+	};
+	memcpy(out->disk_uuid, header->disk_uuid, sizeof(out->disk_uuid));
+	memcpy(out->journal_id, header->journal_id, sizeof(out->journal_id));
+	return header_is_sane(out, device_bytes);
+}
+
+static bool head_is_blank(const uint8_t *head)
+{
+	for (size_t i = 0; i < HEAD_BYTES; i++)
+		if (head[i])
+			return false;
+	return true;
+}
+
+static void peek_read(struct blk_req *req)
+{
+	struct peek *peek = container_of(req, struct peek, req);
+	struct peek done = *peek;
+	struct journal_identity identity;
+	bool sane = false;
+	int rc = req->result;
+
+	for (uint64_t copy = 0; !rc && !sane && copy < HEADER_COPIES; copy++)
+		sane = header_decode((struct journal_sector *)done.head + copy * HEADER_STRIDE,
+				     copy * HEADER_STRIDE, req->dev->size_bytes, &identity);
+	if (!rc && !sane)
+		rc = head_is_blank(done.head) ? -ENODATA : -EBADMSG;
+	free(done.head);
+	free(peek);
+	done.found(rc ? NULL : &identity, rc, done.user);
+}
+
+void journal_peek(struct blk_dev *dev,
+		  void (*found)(const struct journal_identity *identity, int result, void *user),
+		  void *user)
+{
+	struct peek *peek = calloc(1, sizeof(*peek));
+
+	if (dev->size_bytes < HEAD_BYTES) {
+		free(peek);
+		found(NULL, -EBADMSG, user);
+		return;
+	}
+	if (peek)
+		peek->head = aligned_alloc(JOURNAL_BLOCK_BYTES, HEAD_BYTES);
+	if (!peek || !peek->head) {
+		free(peek);
+		found(NULL, -ENOMEM, user);
+		return;
+	}
+	peek->found = found;
+	peek->user = user;
+	peek->iov = (struct iovec){ .iov_base = peek->head, .iov_len = HEAD_BYTES };
+	peek->req = (struct blk_req){ .op = BLK_READ, .len_bytes = HEAD_BYTES, .iov = &peek->iov,
+				      .iov_count = 1, .done = peek_read };
+	blk_submit(dev, &peek->req);
 }
 
 /* ---- reading the log ---- */

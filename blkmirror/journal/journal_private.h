@@ -76,6 +76,10 @@ struct journal {
 	struct dirty_bitmap *ops_dirty;
 	void *ops_user;
 
+	void (*closed)(void *user);     /* journal_close() */
+	void *closed_user;
+	struct task close_task;
+
 	struct journal_stats stats;
 };
 
@@ -111,6 +115,8 @@ void journal_map_durable(struct journal *journal, int result);
 /* ---- journal.c ---- */
 /* In memory only: all dirty, nothing active.  NULL: out of memory. */
 struct journal *journal_new(struct blk_dev *dev, const struct journal_identity *identity);
+/* Something has settled: is it what journal_close() waits for? */
+void journal_settled(struct journal *journal);
 void journal_fail(struct journal *journal, int error);
 
 #endif

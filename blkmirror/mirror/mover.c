@@ -239,6 +239,18 @@ void mover_start(struct mover *mover)
 	mover_tell(mover);
 }
 
+/* Suspended before the first guest request comes through: no leg is ever tried. */
+void mover_start_paused(struct mover *mover, const struct err *why)
+{
+	LOOP_CHECK(mover->loop);
+	mover_for_each(part, mover)
+		mirror_suspend(part->mirror);
+	if (why)
+		mover->error = *why;
+	mover_set_state(mover, MOVER_PAUSED);
+	mover_start(mover);
+}
+
 /* ---- the operator's verbs ---- */
 
 static int mover_refuse(const struct mover *mover, struct err *err, const char *verb)
@@ -291,6 +303,10 @@ int mover_resume(struct mover *mover, struct err *err)
 	return 0;
 }
 
+/*
+ * A write that goes past the journal may not be followed by a resume: so guests keep writing
+ * through it, source only, until the move is given up durably.
+ */
 void mover_leave(struct mover *mover, enum mover_state to)
 {
 	if (mover->leaving)
@@ -304,6 +320,14 @@ void mover_leave(struct mover *mover, enum mover_state to)
 	timer_stop(&mover->probe);
 	timer_stop(&mover->budget.timer);
 	timer_stop(&mover->retry);
+	mover_for_each(part, mover)
+		mirror_suspend(part->mirror);
+	if (!mover_abandon(mover))
+		mover_let_go(mover);
+}
+
+void mover_let_go(struct mover *mover)
+{
 	mover_for_each(part, mover) {
 		mirror_retire(part->mirror);
 		mover_part_swap(part, mirror_source(part->mirror));
@@ -318,6 +342,16 @@ int mover_cancel(struct mover *mover, struct err *err)
 		return mover_refuse(mover, err, "cancel");
 	err_set(&mover->error, ERR_TASK_CANCELLED, -ECANCELED, "cancelled by the operator");
 	mover_leave(mover, MOVER_CANCELLED);
+	return 0;
+}
+
+int mover_fail(struct mover *mover, const struct err *why, struct err *err)
+{
+	LOOP_CHECK(mover->loop);
+	if ((mover->state > MOVER_SWITCH && mover->state != MOVER_PAUSED) || mover->leaving)
+		return mover_refuse(mover, err, "fail");
+	mover->error = *why;
+	mover_leave(mover, MOVER_FAILED);
 	return 0;
 }
 
@@ -421,7 +455,7 @@ static void mover_free_now(struct task *task)
 
 	if (!mover_is_idle(mover))
 		return;                 /* what settles makes us look again */
-	if (mover->advance.queued || mover->changed.queued) {
+	if (mover->advance.queued || mover->changed.queued || mover->checkpoint_task.queued) {
 		loop_post(mover->loop, &mover->free_task);
 		return;
 	}
@@ -444,8 +478,12 @@ void mover_free(struct mover *mover, void (*freed)(void *user), void *user)
 {
 	LOOP_CHECK(mover->loop);
 	CHECK(mover->state == MOVER_DONE || mover->state == MOVER_FAILED ||
-	      mover->state == MOVER_CANCELLED);
+	      mover->state == MOVER_CANCELLED || mover->state == MOVER_PAUSED);
 	CHECK(!mover->freed);
+	CHECK(!mover->leaving);
+	if (mover->state == MOVER_PAUSED)
+		mover_for_each(part, mover)
+			mover_part_swap(part, mirror_source(part->mirror));
 	mover->freed = freed;
 	mover->freed_user = user;
 	mover_look(mover);
@@ -476,6 +514,7 @@ int mover_new(struct loop *loop, struct buf_pool *pool, const struct mover_disk 
 	mover->advance.run = mover_advance;
 	mover->changed.run = mover_changed;
 	mover->free_task.run = mover_free_now;
+	mover->checkpoint_task.run = mover_checkpoint_told;
 	timer_init(&mover->probe, loop, mover_probe_fired);
 	timer_init(&mover->budget.timer, loop, mover_budget_fired);
 	timer_init(&mover->publish, loop, mover_publish_fired);

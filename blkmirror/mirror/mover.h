@@ -107,8 +107,9 @@ struct mover_disk {
 	struct blk_dev *target;         /* at least as large as the gate's size */
 	const char *name;               /* for messages; copied */
 	/*
-	 * What survives a crash (journal.h); NULL: a crash begins anew.  Borrowed.  With `resumed`
-	 * it was loaded: the copy goes on with what it says is dirty.
+	 * What survives a crash (journal.h), of the gate's size and in regions of
+	 * mover_region_bytes(); NULL: a crash begins anew.  Borrowed.  With `resumed` it was
+	 * loaded: the copy goes on with what it says is dirty, in its regions.
 	 */
 	struct journal *journal;
 	bool resumed;
@@ -166,9 +167,10 @@ struct mover_ops {
 	 */
 	void (*commit)(struct mover *mover, void *user);
 	/*
-	 * The journal cannot be written any more: make it durably impossible that the move is
+	 * A move with journals fails or is cancelled: make it durably impossible that it is
 	 * resumed (an ABORTED record, or the target's end), and answer with mover_abandoned().
-	 * Until then guest writes that the journal would have to know of wait.  May be NULL
+	 * Until then guests write through the journals still (R-J2): a crash resumes.  Where the
+	 * journal is what has failed, writes that it would have to know of wait.  May be NULL
 	 * without journals.
 	 */
 	void (*abandon)(struct mover *mover, void *user);
@@ -177,7 +179,7 @@ struct mover_ops {
 /*
  * Borrows gates and devices until mover_free().  Nothing starts before mover_start().
  * 0 and *out, or -errno with *err: -ENOMEM, -EINVAL (a target too small, or with sectors
- * larger than the disk's).
+ * larger than the disk's; a journal that does not fit).
  */
 MUST_CHECK int mover_new(struct loop *loop, struct buf_pool *pool, const struct mover_disk *disks,
 			 uint32_t disk_count, const struct mover_options *options,
@@ -185,11 +187,26 @@ MUST_CHECK int mover_new(struct loop *loop, struct buf_pool *pool, const struct 
 			 struct err *err);
 
 void mover_start(struct mover *mover);
+/*
+ * Or: begin PAUSED, on a target that may not be there yet (slot.h); why (may be NULL) is told as the
+ * error.  Guests are served from the source at once, their writes are known to the journals
+ * (R-J2), and mover_resume() goes on.
+ */
+void mover_start_paused(struct mover *mover, const struct err *why);
 /* PAUSED once no target I/O is in flight (what is late apart: it bounds the wait).  Refused (-EBUSY) from SWITCH on. */
 MUST_CHECK int mover_pause(struct mover *mover, struct err *err);
 MUST_CHECK int mover_resume(struct mover *mover, struct err *err);
+/*
+ * The last checkpoint before a stop: PAUSED, with no guest request inside.  Flushes both legs
+ * where the target has settled, and answers with done(), 0 or -errno: what was not flushed stays
+ * dirty in the journal, as after a crash.  For a target that hangs the answer may take long.
+ */
+void mover_checkpoint(struct mover *mover, void (*done)(int result, void *user), void *user);
+
 /* Back to the source.  Refused (-EBUSY, ERR_TASK_COMMITTED) once the commit is issued. */
 MUST_CHECK int mover_cancel(struct mover *mover, struct err *err);
+/* The same, for a reason that the mover cannot see: FAILED with that error. */
+MUST_CHECK int mover_fail(struct mover *mover, const struct err *why, struct err *err);
 /* Lift the hold: go on to the switch-over. */
 MUST_CHECK int mover_complete(struct mover *mover, struct err *err);
 void mover_set_bandwidth(struct mover *mover, uint64_t bytes_per_s);
@@ -197,6 +214,10 @@ void mover_set_mode(struct mover *mover, enum mirror_mode mode);
 void mover_set_max_stun(struct mover *mover, uint64_t max_stun_ns);
 /* 0: none; what is shed is mirrored again. */
 void mover_set_latency_budget(struct mover *mover, uint64_t latency_budget_ns);
+
+/* The regions that a new move of a disk of that size gets, between these two devices. */
+uint32_t mover_region_bytes(const struct mover_options *options, const struct blk_dev *source,
+			    const struct blk_dev *target, uint64_t size_bytes);
 
 /* The answer to ops->commit(): 0, -ECANCELED, or another -errno (unknown). */
 void mover_committed(struct mover *mover, int result);
@@ -210,9 +231,10 @@ enum mover_state mover_state(const struct mover *mover);
 void mover_stats(const struct mover *mover, struct mover_stats *out);
 
 /*
- * In DONE, FAILED or CANCELLED only.  The gates lead past the mover then.  freed() runs from
- * a posted task once every late leg has settled (R2): only then may the devices be closed;
- * for a stuck target that may take long.
+ * In DONE, FAILED or CANCELLED, where the gates lead past the mover; or, so that the next daemon
+ * resumes it from its journals, in PAUSED with no guest left that could write: the gates lead
+ * to the source then.  freed() runs from a posted task once every late leg has settled (R2):
+ * only then may the devices be closed; for a stuck target that may take long.
  */
 void mover_free(struct mover *mover, void (*freed)(void *user), void *user);
 

@@ -3,9 +3,11 @@
  * mover_checkpoint.c - the journals of a mover: checkpoints, and what to do without one.
  *
  * A checkpoint flushes both legs (R-J1), so there is none while the target is late, paused or
- * about to become the source.  A journal that cannot be written ends the move: the guest's
- * next write to a region that the journal calls clean would otherwise be lost by a resume.
- * Such writes wait until the move can durably not be resumed (ops->abandon()).
+ * about to become the source.  One more is made when the daemon stops, on a target at rest.
+ *
+ * A journal that cannot be written ends the move: the guest's next write to a region that the
+ * journal calls clean would otherwise be lost by a resume.  Such writes wait until the move can
+ * durably not be resumed (ops->abandon()).
  */
 #include <errno.h>
 
@@ -67,9 +69,15 @@ static void part_checkpointed(int result, void *user)
 {
 	struct mover_part *part = user;
 
+	struct mover *mover = part->mover;
+
 	if (result)
 		log_debug("mover", "%s: checkpoint failed: %d", part->name, result);
-	mover_look(part->mover);
+	if (result && !mover->checkpoint_result)
+		mover->checkpoint_result = result;
+	if (mover->checkpointed && !mover_in_checkpoint(mover) && !mover->checkpoint_task.queued)
+		loop_post(mover->loop, &mover->checkpoint_task);
+	mover_look(mover);
 }
 
 static void part_checkpoint(struct mover_part *part)
@@ -104,7 +112,42 @@ void mover_checkpoint_fired(struct timer *timer)
 	timer_start(timer, mover->options.checkpoint_ns);
 }
 
-/* ---- a journal that cannot be written ---- */
+/* ---- the last one, before a stop ---- */
+
+void mover_checkpoint_told(struct task *task)
+{
+	struct mover *mover = container_of(task, struct mover, checkpoint_task);
+	void (*done)(int result, void *user) = mover->checkpointed;
+
+	mover->checkpointed = NULL;
+	done(mover->checkpoint_result, mover->checkpointed_user);
+}
+
+/* With a leg that has not settled a flush proves nothing (R2): it stays dirty, and is not waited for. */
+static bool part_can_checkpoint(const struct mover_part *part)
+{
+	return part->journal && mirror_is_settled(part->mirror) && !part->flushing;
+}
+
+void mover_checkpoint(struct mover *mover, void (*done)(int result, void *user), void *user)
+{
+	LOOP_CHECK(mover->loop);
+	CHECK(mover->state == MOVER_PAUSED);
+	CHECK(!mover->checkpointed);
+	mover->checkpointed = done;
+	mover->checkpointed_user = user;
+	mover->checkpoint_result = 0;
+	mover_for_each(part, mover) {
+		if (!part_can_checkpoint(part))
+			mover->checkpoint_result = -EBUSY;
+		else if (!journal_in_checkpoint(part->journal))
+			part_checkpoint(part);
+	}
+	if (!mover_in_checkpoint(mover))
+		loop_post(mover->loop, &mover->checkpoint_task);
+}
+
+/* ---- giving up ---- */
 
 void mover_abandon_fired(struct timer *timer)
 {
@@ -124,13 +167,27 @@ void mover_abandoned(struct mover *mover, int result)
 		return;
 	}
 	mover->abandoning = false;
+	mover->abandoned = true;
 	mover_for_each(part, mover) {
 		if (!part->journal)
 			continue;
 		mirror_set_journal(part->mirror, NULL);
 		journal_release_waiters(part->journal);
 	}
-	mover_look(mover);
+	mover_let_go(mover);
+}
+
+bool mover_abandon(struct mover *mover)
+{
+	bool any = false;
+
+	mover_for_each(part, mover)
+		any = any || part->journal;
+	if (!any || mover->abandoned)
+		return false;
+	mover->abandoning = true;
+	mover->ops.abandon(mover, mover->user);
+	return true;
 }
 
 void mover_watch_journals(struct mover *mover)
@@ -149,9 +206,7 @@ void mover_watch_journals(struct mover *mover)
 		err_set(&mover->error, ERR_JOURNAL_IO, stats.error,
 			"cannot write the journal of '%s': %s", part->name,
 			err_strerror(stats.error));
-		mover->abandoning = true;
 		mover_leave(mover, MOVER_FAILED);
-		mover->ops.abandon(mover, mover->user);
 		return;
 	}
 }

@@ -73,7 +73,7 @@ enum target_fault {
 
 static enum target_fault target_fault_of(const struct mover_part *part, int error)
 {
-	if (mirror_target(part->mirror)->lost)
+	if (blk_is_lost(mirror_target(part->mirror)))
 		return FAULT_LOST;
 	switch (error) {
 	case -ENOSPC:
@@ -157,7 +157,7 @@ bool mover_target_is_in_doubt(struct mover *mover)
 int mover_judge_targets(struct mover *mover, struct err *err)
 {
 	mover_for_each(part, mover)
-		if (mirror_target(part->mirror)->lost)
+		if (blk_is_lost(mirror_target(part->mirror)))
 			return err_set(err, ERR_MOVE_SUSPECT, -EBUSY,
 				       "cannot resume: the connection to the target of '%s' is lost",
 				       part->name);

@@ -116,17 +116,24 @@ static const struct verify_hooks verify_hooks = {
 /* ---- life ---- */
 
 /* 64 KiB up to 64 GiB, doubling to 1 MiB at 1 TiB: at most a million regions up to there. */
-static uint32_t part_region_bytes(const struct mover_options *options,
-				  const struct mover_disk *disk, uint64_t size_bytes)
+uint32_t mover_region_bytes(const struct mover_options *options, const struct blk_dev *source,
+			    const struct blk_dev *target, uint64_t size_bytes)
 {
-	uint32_t physical = MAX(disk->source->limits.physical_bytes,
-				disk->target->limits.physical_bytes);
+	uint32_t physical = MAX(source->limits.physical_bytes, target->limits.physical_bytes);
 	uint32_t region = options->region_bytes ? options->region_bytes : REGION_MIN;
 
 	while (!options->region_bytes && region < REGION_MAX &&
 	       size_bytes / region > REGIONS_WANTED)
 		region *= 2;
 	return MAX(region, physical);
+}
+
+static uint32_t part_region_bytes(const struct mover_options *options,
+				  const struct mover_disk *disk, uint64_t size_bytes)
+{
+	if (disk->journal)
+		return journal_identity(disk->journal)->region_bytes;
+	return mover_region_bytes(options, disk->source, disk->target, size_bytes);
 }
 
 bool mover_part_in_sync(const struct mover_part *part)
@@ -171,6 +178,24 @@ static void part_resume(struct mover_part *part)
 		verifier_add(part->verifier, 0, size_bytes);
 }
 
+/* A journal that was loaded may be of other days. */
+static int part_judge_journal(const struct mover_disk *disk, const char *name, struct err *err)
+{
+	const struct journal_identity *identity = journal_identity(disk->journal);
+	uint64_t size_bytes = gate_as_dev(disk->gate)->size_bytes;
+
+	if (identity->size_bytes != size_bytes)
+		return err_set(err, ERR_JOURNAL_DAMAGED, -EINVAL,
+			       "the journal of '%s' is of a disk with %" PRIu64 " bytes, not %" PRIu64,
+			       name, identity->size_bytes, size_bytes);
+	if (identity->region_bytes < MAX(disk->source->limits.physical_bytes,
+					 disk->target->limits.physical_bytes))
+		return err_set(err, ERR_MOVE_PHYSICAL, -EINVAL,
+			       "the regions of '%s' have %u bytes, less than a physical block",
+			       name, identity->region_bytes);
+	return 0;
+}
+
 /* What a check before may have missed, or what has changed since. */
 static int part_judge(const struct mover_disk *disk, struct err *err)
 {
@@ -186,7 +211,7 @@ static int part_judge(const struct mover_disk *disk, struct err *err)
 		return err_set(err, ERR_MOVE_SECTOR, -EINVAL,
 			       "the target of '%s' has sectors of %u bytes, the disk of %u", name,
 			       disk->target->limits.block_bytes, block_bytes);
-	return 0;
+	return disk->journal ? part_judge_journal(disk, name, err) : 0;
 }
 
 int mover_part_init(struct mover_part *part, struct mover *mover, const struct mover_disk *disk,

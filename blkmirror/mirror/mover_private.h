@@ -103,6 +103,12 @@ struct mover {
 	struct timer checkpoint;
 	struct timer abandon;
 	bool abandoning;                /* ops->abandon() has been asked */
+	bool abandoned;                 /* and has been answered: nobody resumes this move */
+	/* mover_checkpoint(); NULL: none is waited for. */
+	void (*checkpointed)(int result, void *user);
+	void *checkpointed_user;
+	int checkpoint_result;
+	struct task checkpoint_task;
 
 	bool completing;                /* the hold is lifted */
 	bool pausing;
@@ -161,6 +167,8 @@ void mover_run_jobs(struct mover *mover);
 bool mover_jobs_are_quiet(const struct mover *mover);
 /* Fall back to the source for good: FAILED or CANCELLED. */
 void mover_leave(struct mover *mover, enum mover_state to);
+/* The second half: no journal counts any more. */
+void mover_let_go(struct mover *mover);
 
 /* ---- mover_part.c ---- */
 int mover_part_init(struct mover_part *part, struct mover *mover, const struct mover_disk *disk,
@@ -215,6 +223,9 @@ void mover_retry_fired(struct timer *timer);
 void mover_checkpoint_fired(struct timer *timer);
 void mover_abandon_fired(struct timer *timer);
 bool mover_in_checkpoint(const struct mover *mover);
+/* True: asked, and mover_let_go() follows.  False: nothing to give up durably. */
+bool mover_abandon(struct mover *mover);
+void mover_checkpoint_told(struct task *task);
 /* Has a journal failed?  Then the move ends, once it cannot be resumed any more. */
 void mover_watch_journals(struct mover *mover);
 

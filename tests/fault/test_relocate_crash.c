@@ -5,9 +5,9 @@
  * Goal: whatever the moment, exactly one copy is authoritative afterwards, it has every byte,
  *       it can be opened by anybody, and nothing of the move is left but a retired source.
  * Method: a child moves a disk and ends with _exit() right before, or right after, its n-th
- *       operation on a store or write of the record; another child recovers, itself cut
- *       short in the same way in half of the runs; a last one looks.  n counts up until a
- *       move has fewer operations.
+ *       operation on a store or write of the record or a journal; another child recovers, or
+ *       goes on with the move, itself cut short in the same way in half of the runs; a last
+ *       one looks.  n counts up until a move has fewer operations.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,7 @@ struct plan {
 	bool after;
 	bool keep_source;
 	bool cancel;
+	bool resume;                    /* the next one goes on, instead of rolling back */
 };
 
 /* 0: ended by itself, 1: crashed as told. */
@@ -99,6 +100,29 @@ static void recover_child(struct move_fixture *fixture, const struct plan *plan)
 	recovery_free(recovery);
 }
 
+/* Goes on with what there is; a move that had not begun to copy is rolled back by itself. */
+static void resume_child(struct move_fixture *fixture, const struct plan *plan)
+{
+	struct recovery *recovery;
+	struct move move;
+
+	ds_fault_crash_at(plan->nth, plan->after);
+	recovery = recover_and_resume(fixture, &move, false);
+	if (move.relocation) {
+		move_wait_ended(&move);
+		CHECK(move.status.state == RELOCATE_COMPLETED ||
+		      (move.status.state == RELOCATE_FAILED &&
+		       move.status.error.id == ERR_TASK_INTERRUPTED));
+		CHECK(move.status.state != RELOCATE_COMPLETED ||
+		      move.status.disks[0].verified == 1);
+		move_free(&move);
+	}
+	ds_fault_crash_at(0, plan->after);
+	CHECK(recovery_count(recovery) == 0);
+	CHECK(count_records(fixture) == 0);
+	recovery_free(recovery);
+}
+
 /* One of the two copies is live and whole; the other is gone, or a retired source. */
 static unsigned look_at_disk(struct move_fixture *fixture, const char *path, const char *id,
 			     unsigned seed)
@@ -150,30 +174,39 @@ static bool crash_once(const struct plan *plan)
 {
 	static const struct plan whole = { 0 };
 	struct move_fixture fixture;
-	struct plan second = { .nth = plan->nth % 7 + 1, .after = !plan->after };
+	struct plan second = { .nth = plan->nth % (plan->resume ? 19 : 7) + 1,
+			       .after = !plan->after };
+	void (*go_on)(struct move_fixture *fixture, const struct plan *plan);
 	bool crashed;
 
 	move_fixture_make(&fixture);
 	assert_int_equal(in_child(&fixture, &whole, make_child), 0);
 	crashed = in_child(&fixture, plan, move_child);
 	assert_int_equal(in_child(&fixture, &whole, between_child), 0);
+	go_on = plan->resume ? resume_child : recover_child;
 	if (crashed && plan->nth % 2)
-		(void)in_child(&fixture, &second, recover_child);
-	assert_int_equal(in_child(&fixture, &whole, recover_child), 0);
+		(void)in_child(&fixture, &second, go_on);
+	assert_int_equal(in_child(&fixture, &whole, between_child), 0);
+	assert_int_equal(in_child(&fixture, &whole, go_on), 0);
 	assert_int_equal(in_child(&fixture, &whole, look_child), 0);
 	move_fixture_remove(&fixture);
 	return crashed;
 }
 
-static void crash_everywhere(bool keep_source, bool cancel)
+static void crash_everywhere(const struct plan *how)
 {
 	bool crashed = true;
 	uint64_t nth;
 
 	for (nth = 1; crashed; nth++) {
-		struct plan plan = { .nth = nth, .keep_source = keep_source, .cancel = cancel };
+		struct plan plan = *how;
 
+		plan.nth = nth;
+		/* Going on takes longer: right before and right after in turns. */
+		plan.after = plan.resume && nth % 2;
 		crashed = crash_once(&plan);
+		if (plan.resume)
+			continue;
 		plan.after = true;
 		crashed |= crash_once(&plan);
 	}
@@ -183,19 +216,32 @@ static void crash_everywhere(bool keep_source, bool cancel)
 static void test_crash_of_a_move(void **state)
 {
 	(void)state;
-	crash_everywhere(false, false);
+	crash_everywhere(&(struct plan){ .nth = 0 });
 }
 
 static void test_crash_of_a_move_that_keeps_its_source(void **state)
 {
 	(void)state;
-	crash_everywhere(true, false);
+	crash_everywhere(&(struct plan){ .keep_source = true });
 }
 
 static void test_crash_of_a_cancel(void **state)
 {
 	(void)state;
-	crash_everywhere(false, true);
+	crash_everywhere(&(struct plan){ .cancel = true });
+}
+
+static void test_crash_of_a_move_that_goes_on(void **state)
+{
+	(void)state;
+	crash_everywhere(&(struct plan){ .resume = true });
+}
+
+/* Cancelled durably or not at all: what is gone on with ends on the target. */
+static void test_crash_of_a_cancel_that_goes_on(void **state)
+{
+	(void)state;
+	crash_everywhere(&(struct plan){ .cancel = true, .resume = true });
 }
 
 int main(void)
@@ -204,6 +250,8 @@ int main(void)
 		cmocka_unit_test(test_crash_of_a_move),
 		cmocka_unit_test(test_crash_of_a_move_that_keeps_its_source),
 		cmocka_unit_test(test_crash_of_a_cancel),
+		cmocka_unit_test(test_crash_of_a_move_that_goes_on),
+		cmocka_unit_test(test_crash_of_a_cancel_that_goes_on),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,11 +26,24 @@ struct answer {
 	struct journal *journal;
 	int result;
 	bool come;
+	struct journal_identity found;
 };
 
 static void opened(struct journal *journal, int result, void *user)
 {
 	*(struct answer *)user = (struct answer){ .journal = journal, .result = result, .come = true };
+}
+
+/* What a header claims is believed where it was judged: then it loads, whatever comes of it. */
+static void peeked(const struct journal_identity *found, int result, void *user)
+{
+	struct answer *answer = user;
+
+	CHECK((result == 0) == (found != NULL));
+	if (found)
+		answer->found = *found;
+	answer->result = result;
+	answer->come = true;
 }
 
 static void run(struct loop *loop, struct answer *answer)
@@ -86,6 +99,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else if (size) {
 		memcpy(disk->bytes, data + 1, MIN(size - 1, (size_t)options.size_bytes));
 	}
+	journal_peek(&disk->dev, peeked, &answer);
+	run(loop, &answer);
+	if (answer.result == 0) {
+		struct journal_identity found = answer.found;
+
+		answer = (struct answer){ 0 };
+		journal_load(&disk->dev, &found, opened, &answer);
+		run(loop, &answer);
+		CHECK((answer.result == 0) == (answer.journal != NULL));
+		journal_free(answer.journal);
+	}
+	answer = (struct answer){ 0 };
 	journal_load(&disk->dev, &identity, opened, &answer);
 	run(loop, &answer);
 	CHECK((answer.result == 0) == (answer.journal != NULL));

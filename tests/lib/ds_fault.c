@@ -2,6 +2,7 @@
 #include "tests/lib/ds_fault.h"
 
 #include <errno.h>
+#include <libaio.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -321,4 +322,25 @@ ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset)
 	rc = syscall(SYS_pwrite64, fd, bytes, count, offset);
 	op_end(nth);
 	return rc;
+}
+
+static bool crashes_are_wanted(void)
+{
+	return atomic_load(&crash_before) || atomic_load(&crash_after);
+}
+
+/* A journal's writes: moments to crash at.  What their failure leads to is sim_resume's. */
+int io_submit(io_context_t context, long count, struct iocb **iocbs)
+{
+	uint64_t nth = 0;
+	int rc;
+
+	for (long i = 0; i < count && crashes_are_wanted(); i++)
+		if ((iocbs[i]->aio_lio_opcode == IO_CMD_PWRITEV ||
+		     iocbs[i]->aio_lio_opcode == IO_CMD_PWRITE) && is_record(iocbs[i]->aio_fildes))
+			nth = op_begin();
+	rc = (int)syscall(SYS_io_submit, context, count, iocbs);
+	if (nth)
+		op_end(nth);
+	return rc < 0 ? -errno : rc;
 }

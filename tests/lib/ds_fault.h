@@ -4,8 +4,8 @@
  *
  * Wraps the table of a dir:// datastore and of the disks opened on it.  Operations are
  * counted over all wrapped datastores: stat, open, create, delete, space, mark, make_dev; and
- * writes of a move's record: this file replaces pwrite() for the test program and looks for
- * those that go to a file below ".../moves/".
+ * writes of a move's record and journals: this file replaces pwrite() and io_submit() for the
+ * test program and looks for those that go to a file below ".../moves/".
  */
 #ifndef BM_TESTS_DS_FAULT_H
 #define BM_TESTS_DS_FAULT_H

@@ -24,20 +24,26 @@ static void watchdog_fired(struct timer *timer)
 	CHECK(an_answer_came_within_a_minute);
 }
 
+void move_fixture_adopt(struct move_fixture *fixture, const char *root)
+{
+	*fixture = (struct move_fixture){ .host_uuid = { 0xab, 0xcd, 1, 2, 3, 4, 5, 6 } };
+	snprintf(fixture->root, sizeof(fixture->root), "%s", root);
+	snprintf(fixture->state_dir, sizeof(fixture->state_dir), "%s/state", root);
+	snprintf(fixture->run_dir, sizeof(fixture->run_dir), "%s/run", root);
+}
+
 void move_fixture_make(struct move_fixture *fixture)
 {
-	char path[128];
+	char path[128], root[64];
 	static const char *const folders[] = { "one", "two", "state", "run" };
 
-	*fixture = (struct move_fixture){ .host_uuid = { 0xab, 0xcd, 1, 2, 3, 4, 5, 6 } };
-	snprintf(fixture->root, sizeof(fixture->root), "/tmp/bm-move-XXXXXX");
-	CHECK(mkdtemp(fixture->root));
+	strcpy(root, "/tmp/bm-move-XXXXXX");
+	CHECK(mkdtemp(root));
+	move_fixture_adopt(fixture, root);
 	for (size_t i = 0; i < ARRAY_COUNT(folders); i++) {
 		snprintf(path, sizeof(path), "%s/%s", fixture->root, folders[i]);
 		CHECK(mkdir(path, 0700) == 0);
 	}
-	snprintf(fixture->state_dir, sizeof(fixture->state_dir), "%s/state", fixture->root);
-	snprintf(fixture->run_dir, sizeof(fixture->run_dir), "%s/run", fixture->root);
 }
 
 static struct datastore *open_datastore(struct move_fixture *fixture, const char *name)
@@ -591,6 +597,91 @@ struct recovery *recover(struct move_fixture *fixture)
 	CHECK(recovery_new(fixture->service, &options, &recovery, NULL) == 0);
 	fixture->answered = false;
 	recovery_run(recovery, recover_ran, fixture);
+	wait_for(fixture, &fixture->answered);
+	return recovery;
+}
+
+struct resuming {
+	struct move_fixture *fixture;
+	struct move *move;
+	bool paused;
+};
+
+static struct datastore *resume_find(const char *name, void *user)
+{
+	return find_datastore(name, ((struct move *)user)->fixture);
+}
+
+static bool resume_attach_spec(const char *datastore, const char *path,
+			       struct disk_attach_spec *out, void *user)
+{
+	static char ids[8][2];
+	static unsigned next;
+	char *id = ids[next++ % 8];
+
+	(void)datastore;
+	(void)user;
+	id[0] = strrchr(path, '/') ? strrchr(path, '/')[1] : path[0];
+	out->id = id;
+	out->export_kind = DISK_EXPORT_NBD;
+	return true;
+}
+
+static void resume_attached(const char *datastore, const char *path, struct disk *disk,
+			    const struct err *err, void *user)
+{
+	(void)datastore;
+	(void)path;
+	(void)disk;
+	(void)err;
+	(void)user;
+}
+
+static bool resume_found(const struct move_record_info *info, void *user)
+{
+	struct resuming *resuming = user;
+	struct move *move = resuming->move;
+	struct relocate_resume_spec spec = {
+		.journal_id = info->id, .state_dir = resuming->fixture->state_dir,
+		.paused = resuming->paused,
+		.options = { .bandwidth_bytes_per_s = MOVER_RATE_UNLIMITED, .verify = true,
+			     .max_stun_ns = 5 * NS_PER_S },
+		.ops = { .find_datastore = resume_find, .attach_spec = resume_attach_spec,
+			 .attached = resume_attached },
+		.switched = move_switched,
+	};
+
+	CHECK(!move->relocation);
+	memcpy(spec.host_uuid, resuming->fixture->host_uuid, sizeof(spec.host_uuid));
+	move->status.state = RELOCATE_RUNNING;
+	CHECK(relocate_resume(resuming->fixture->service, &spec, move_changed, move,
+			      &move->relocation, NULL) == 0);
+	return true;
+}
+
+static struct datastore *resuming_find(const char *name, void *user)
+{
+	return find_datastore(name, ((struct resuming *)user)->fixture);
+}
+
+static void resuming_ran(struct recovery *recovery, const struct err *err, void *user)
+{
+	(void)recovery;
+	answer(((struct resuming *)user)->fixture, err);
+}
+
+struct recovery *recover_and_resume(struct move_fixture *fixture, struct move *move, bool paused)
+{
+	struct resuming resuming = { .fixture = fixture, .move = move, .paused = paused };
+	struct recovery_options options = { .state_dir = fixture->state_dir,
+					    .find_datastore = resuming_find,
+					    .resume = resume_found, .user = &resuming };
+	struct recovery *recovery;
+
+	*move = (struct move){ .fixture = fixture };
+	CHECK(recovery_new(fixture->service, &options, &recovery, NULL) == 0);
+	fixture->answered = false;
+	recovery_run(recovery, resuming_ran, &resuming);
 	wait_for(fixture, &fixture->answered);
 	return recovery;
 }

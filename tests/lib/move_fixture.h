@@ -36,6 +36,8 @@ struct move_fixture {
 
 /* A new directory with folders for everything; open it with move_fixture_open(). */
 void move_fixture_make(struct move_fixture *fixture);
+/* Or: one that another process has made. */
+void move_fixture_adopt(struct move_fixture *fixture, const char *root);
 void move_fixture_open(struct move_fixture *fixture, uint32_t io_threads);
 void move_fixture_close(struct move_fixture *fixture);
 void move_fixture_remove(struct move_fixture *fixture);
@@ -96,6 +98,12 @@ const struct check_report *check_move(struct move_fixture *fixture,
 /* ---- recovery ---- */
 
 struct recovery *recover(struct move_fixture *fixture);        /* free it */
+/*
+ * The same, going on with the move that it finds: *move is that one then (wait for its end, free
+ * it), else move->relocation is NULL.  Sources are attached with an export, their ids are
+ * their files' first letters.  paused: it stays paused, with the target not fetched.
+ */
+struct recovery *recover_and_resume(struct move_fixture *fixture, struct move *move, bool paused);
 enum err_id keep(struct move_fixture *fixture, struct recovery *recovery, const char *id,
 		 enum recover_side side);
 

@@ -9,6 +9,7 @@
  *   - the authoritative copy holds every acknowledged write (kill) or every flushed one (power)
  *   - every region in which the legs differ is dirty in the journal (R-J1, R-J2)
  *   - no more extents were active than the log allows
+ * Moves are cancelled too, and some crash before that is durable: they are resumed.
  * What the guest reads after a crash it must find again for ever: no time travel at the
  * switch-over (R-J1).
  *
@@ -59,7 +60,7 @@ struct world {
 	uint32_t disk_count;
 	struct mover *mover;
 	struct mover_options options;
-	struct timer commit_timer, abandon_timer, fault_timer;
+	struct timer commit_timer, abandon_timer, fault_timer, cancel_timer;
 	bool commit_issued, commit_durable;
 	bool abandoned;
 	bool hung;                      /* a target */
@@ -186,6 +187,14 @@ static const struct mover_ops world_ops = {
 	.changed = world_changed, .commit = world_commit, .abandon = world_abandon,
 };
 
+/* Until it is given up durably, a cancelled move may be resumed. */
+static void world_cancel(struct timer *timer)
+{
+	struct world *world = container_of(timer, struct world, cancel_timer);
+
+	(void)!mover_cancel(world->mover, NULL);
+}
+
 /* Now and then a target or, rarely, a journal has troubles. */
 static void world_fault(struct timer *timer)
 {
@@ -233,6 +242,7 @@ static struct world *world_new(uint64_t seed)
 	timer_init(&world->commit_timer, world->loop, world_commit_fired);
 	timer_init(&world->abandon_timer, world->loop, world_abandon_fired);
 	timer_init(&world->fault_timer, world->loop, world_fault);
+	timer_init(&world->cancel_timer, world->loop, world_cancel);
 	return world;
 }
 
@@ -346,6 +356,8 @@ static void world_run_mover(struct world *world)
 	for (uint32_t i = 0; i < world->disk_count; i++)
 		sim_guest_start(world->disks[i].guest);
 	timer_start(&world->fault_timer, dice(world, 500 * NS_PER_MS));
+	if (!world->calm && dice(world, 5) == 0)
+		timer_start(&world->cancel_timer, dice(world, 300 * NS_PER_MS));
 }
 
 /* ---- crashing ---- */
@@ -393,7 +405,8 @@ static void world_judge(struct world *world)
 	bool done = mover_state(world->mover) == MOVER_DONE;
 
 	CHECK(done == world->commit_durable);
-	CHECK(done || (world->abandoned && world->mover->error.id == ERR_JOURNAL_IO));
+	CHECK(done || (world->abandoned && (world->mover->error.id == ERR_JOURNAL_IO ||
+					    world->mover->error.id == ERR_TASK_CANCELLED)));
 	for (uint32_t i = 0; i < world->disk_count; i++) {
 		struct world_disk *disk = &world->disks[i];
 
@@ -423,8 +436,12 @@ static void run_seed(uint64_t seed)
 		if (life < crashes)
 			crash_at = loop_sim_step_count(world->loop) +
 				   (dice(world, 2) ? dice(world, 8000) : dice(world, 100));
-		while (!world_has_ended(world) && loop_sim_step_count(world->loop) < crash_at)
+		while (!world_has_ended(world) && loop_sim_step_count(world->loop) < crash_at) {
 			world_step(world);
+			/* Soon after a cancel: it is not durable yet. */
+			if (life < crashes && world->mover->abandoning && dice(world, 200) == 0)
+				crash_at = 0;
+		}
 		if (world_has_ended(world)) {
 			world_judge(world);
 			return;

@@ -279,7 +279,8 @@ static void closing_close(struct blk_dev *dev)
 
 static void test_hold_from_inside_a_release(void **state)
 {
-	static const struct blk_ops ops = { "closing", closing_submit, closing_close };
+	static const struct blk_ops ops = { .name = "closing", .submit = closing_submit,
+					    .close = closing_close };
 	struct rig *rig = *state;
 	struct closing_dev closing = { .rig = rig };
 

@@ -47,6 +47,29 @@ static void release(struct user_task *task)
 static const struct user_task_ops ops = { .type = "relocate", .start = nothing,
 					  .release = release };
 
+static json_t *request(const struct user_task *task)
+{
+	return json_pack("{s:s}", "asked", task->subject);
+}
+
+static bool park(struct user_task *task)
+{
+	return task->state == USER_TASK_RUNNING || task->state == USER_TASK_QUEUED;
+}
+
+static unsigned starts;
+
+static void count_start(struct user_task *task)
+{
+	(void)task;
+	starts++;
+}
+
+/* A kind that is restored. */
+static const struct user_task_ops restored_ops = { .type = "relocate", .start = count_start,
+						   .request = request, .park = park,
+						   .release = release };
+
 /* Ends the loop when the store has written all. */
 static void polled(struct timer *timer)
 {
@@ -78,6 +101,18 @@ static void life_begin(struct life *life, const char *path)
 	options.store = life->store;
 	options.events = life->events;
 	assert_int_equal(task_table_new(&options, &life->table, NULL), 0);
+}
+
+static struct user_task *add_restorable(struct life *life, uint32_t host_units)
+{
+	struct user_task *task = calloc(1, sizeof(*task));
+
+	assert_non_null(task);
+	task->ops = &restored_ops;
+	task->claim.host_units = host_units;
+	snprintf(task->subject, sizeof(task->subject), "ds:disk");
+	assert_int_equal(task_table_add(life->table, task, NULL), 0);
+	return task;
 }
 
 static struct user_task *add(struct life *life)
@@ -192,6 +227,99 @@ static void test_tasks_survive(void **unused)
 	loop_free(life.loop);
 	snprintf(path, sizeof(path), "rm -rf %s", dir);
 	assert_int_equal(system(path), 0);
+}
+
+/* Dies, or stops in order, while t1 runs and t2 waits for it. */
+static void live_and_leave(const char *path, bool in_order)
+{
+	struct life life;
+
+	life_begin(&life, path);
+	add_restorable(&life, 8);
+	add_restorable(&life, 8);
+	drain(&life);
+	if (in_order && !task_table_park(life.table))
+		_exit(2);
+	drain(&life);
+	if (in_order)
+		task_table_free(life.table);
+	_exit(starts == 1 ? 0 : 1);
+}
+
+static void restore_all(struct life *life)
+{
+	json_t *unfinished = task_table_take_unfinished(life->table), *one;
+	size_t i;
+
+	assert_int_equal(json_array_size(unfinished), 2);
+	json_array_foreach (unfinished, i, one) {
+		struct user_task *task = calloc(1, sizeof(*task));
+		enum user_task_state state;
+
+		assert_non_null(task);
+		task->ops = &restored_ops;
+		task->claim.host_units = 8;
+		assert_string_equal(json_string_value(json_object_get(
+					    json_object_get(one, "request"), "asked")), "ds:disk");
+		assert_null(json_object_get(json_object_get(one, "task"), "request"));
+		assert_true(user_task_state_parse(
+			json_string_value(json_object_get(one, "state")), &state));
+		assert_int_equal(state, i ? USER_TASK_QUEUED : USER_TASK_RUNNING);
+		task_table_restore(life->table, task, one, state);
+	}
+	json_decref(unfinished);
+}
+
+static void restore_after(bool in_order)
+{
+	char dir[] = "/tmp/test-store-XXXXXX", path[64];
+	struct user_task *task;
+	struct life life;
+	int status;
+	pid_t pid;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/tasks.db", dir);
+	starts = 0;
+	pid = fork();
+	if (pid == 0)
+		live_and_leave(path, in_order);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	life_begin(&life, path);
+	restore_all(&life);
+	task = task_table_find(life.table, "t1");
+	assert_non_null(task);
+	assert_int_equal(task->state, USER_TASK_RUNNING);
+	assert_true(task->created_ms > 0);
+	assert_true(task->started_ms >= task->created_ms);
+	/* The queue waits for the daemon's disks; then its turn comes. */
+	user_task_move(task, USER_TASK_COMPLETED);
+	drain(&life);
+	assert_int_equal(starts, 0);
+	task_table_open_admission(life.table);
+	drain(&life);
+	assert_int_equal(starts, 1);
+	task = task_table_find(life.table, "t2");
+	assert_int_equal(task->state, USER_TASK_RUNNING);
+	assert_string_equal(add_restorable(&life, 1)->id, "t3");
+	user_task_move(task, USER_TASK_COMPLETED);
+	drain(&life);
+	user_task_move(task_table_find(life.table, "t3"), USER_TASK_COMPLETED);
+	drain(&life);
+	task_table_free(life.table);
+	events_free(life.events);
+	store_close(life.store);
+	loop_free(life.loop);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
+static void test_tasks_are_restored(void **unused)
+{
+	(void)unused;
+	restore_after(false);
+	restore_after(true);
 }
 
 static void test_schema_of_the_future(void **unused)
@@ -336,6 +464,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_runs_is_stored),
 		cmocka_unit_test(test_tasks_survive),
+		cmocka_unit_test(test_tasks_are_restored),
 		cmocka_unit_test(test_schema_of_the_future),
 		cmocka_unit_test(test_state_dir),
 		cmocka_unit_test(test_dying_daemon_is_waited_for),

@@ -34,9 +34,10 @@ void api_recover_list(struct api_call *call)
 
 		recovery_entry(recovery, i, &entry);
 		json_array_append_new(
-			list, json_pack("{s:s, s:s#, s:s, s:o, s:o}", "id", entry.id, "task",
+			list, json_pack("{s:s, s:s#, s:s, s:b, s:o, s:o}", "id", entry.id, "task",
 					entry.id, (int)strcspn(entry.id, "-"), "authoritative",
-					recover_side_name(entry.authoritative), "why",
+					recover_side_name(entry.authoritative), "resumable",
+					entry.resumable, "why",
 					json_edge_err_object(&entry.why), "disks",
 					disks_json(&entry)));
 	}

@@ -138,21 +138,47 @@ static void attachment_attached(struct disk *disk, const struct err *err, void *
 	inventory_check_restored(inventory);
 }
 
-static void attachment_attach(struct attachment *attachment, struct ds_entry *entry)
+void inventory_move_spec(const struct attachment *attachment, struct disk_attach_spec *out)
 {
-	struct disk_attach_spec spec = {
-		.datastore = entry->datastore,
-		.path = attachment->path,
-		.export_kind = attachment->export_kind,
-		.id = attachment->id,
-		.socket_path = attachment->socket_path,
-		.read_only = attachment->read_only,
-	};
+	out->export_kind = attachment->export_kind;
+	out->id = attachment->id;
+	out->socket_path = attachment->socket_path;
+	out->read_only = attachment->read_only;
+}
 
+static void attachment_begin(struct attachment *attachment, struct ds_entry *entry)
+{
 	ds_entry_get(entry);
 	attachment->entry = entry;
 	attachment->attaching = true;
 	attachment->inventory->attaches++;
+}
+
+struct attachment *inventory_move_takes(struct inventory *inventory, const char *datastore,
+					const char *path)
+{
+	struct attachment *attachment = inventory_attachment_of(inventory, datastore, path);
+	struct ds_entry *entry = inventory_find(inventory, datastore, NULL);
+
+	if (!attachment || !entry || attachment->disk || attachment->attaching)
+		return NULL;
+	attachment_begin(attachment, entry);
+	return attachment;
+}
+
+void inventory_move_attached(struct attachment *attachment, struct disk *disk,
+			     const struct err *err)
+{
+	attachment_attached(disk, err, attachment);
+}
+
+static void attachment_attach(struct attachment *attachment, struct ds_entry *entry)
+{
+	struct disk_attach_spec spec = { .datastore = entry->datastore,
+					 .path = attachment->path };
+
+	attachment_begin(attachment, entry);
+	inventory_move_spec(attachment, &spec);
 	disk_attach(attachment->inventory->disks, &spec, attachment_attached, attachment);
 }
 

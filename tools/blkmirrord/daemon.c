@@ -17,6 +17,7 @@
 #include "tools/blkmirrord/moves_named.h"
 #include "tools/blkmirrord/recovering.h"
 #include "tools/blkmirrord/state_dir.h"
+#include "tools/blkmirrord/task_restore.h"
 #include "tools/common/wall.h"
 
 #define RESTORE_WAIT_NS (10 * NS_PER_S)
@@ -158,8 +159,14 @@ static void daemon_listen(struct daemon *daemon)
 
 static void daemon_restored(void *user)
 {
-	daemon_listen(user);
-	inventory_sweep_sockets(((struct daemon *)user)->inventory);
+	struct daemon *daemon = user;
+
+	/* No datastore is up: what waits is told why. */
+	if (!daemon->recovered)
+		recovering_run(daemon);
+	task_table_open_admission(daemon->tasks);
+	daemon_listen(daemon);
+	inventory_sweep_sockets(daemon->inventory);
 }
 
 static void restore_waited(struct timer *timer)
@@ -167,6 +174,7 @@ static void restore_waited(struct timer *timer)
 	struct daemon *daemon = container_of(timer, struct daemon, restore_timer);
 
 	log_warn("daemon", "a datastore or disk is not back yet: going on without it meanwhile");
+	task_table_open_admission(daemon->tasks);
 	daemon_listen(daemon);
 }
 
@@ -240,6 +248,7 @@ static int build_services(struct daemon *daemon, struct err *err)
 		.events = daemon->events,
 		.came_up = recovering_run,
 		.in_move = in_move,
+		.tried = task_restore_tried,
 		.user = daemon,
 		.begun_ns = daemon->begun_ns,
 		.allowed_roots = daemon->config.allowed_root_count
@@ -309,7 +318,7 @@ int daemon_start(struct daemon *daemon, struct err *err)
 	timer_init(&daemon->restore_timer, daemon->loop, restore_waited);
 	timer_start(&daemon->restore_timer, RESTORE_WAIT_NS);
 	inventory_start(daemon->inventory, daemon_restored, daemon);
-	return 0;
+	return tasks_restore(daemon, err);
 }
 
 void daemon_run(struct daemon *daemon)

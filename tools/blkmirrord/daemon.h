@@ -3,13 +3,14 @@
  * daemon.h - the whole of blkmirrord: what it is made of, and its life.
  *
  *   start:  state directory locked (a dying predecessor is waited for), the exports' sockets
- *           taken back, store opened, datastores opened side by side.  As soon as one is up its
- *           disks are served again; those that an interrupted move is about follow when that
- *           is settled.  Then the API listens and READY is said.  What hangs for longer than
- *           RESTORE_WAIT is left behind and goes on.
+ *           taken back, store opened, unfinished tasks restored or failed, datastores opened
+ *           side by side.  As soon as one is up its disks are served again; those that an
+ *           interrupted move is about follow when that is gone on with or settled.  Then the
+ *           API listens and READY is said.  What hangs for longer than RESTORE_WAIT is left
+ *           behind and goes on.
  *   reload: configuration read again; log level and budgets change at once, the rest
  *           at the next start.
- *   stop:   no new work, moves are cancelled back to their sources (a durable switch-over
+ *   stop:   no new work, moves are left standing for the next daemon (a durable switch-over
  *           finishes), disks flushed and left (their sockets stay with their holder), calls
  *           answered, history written.
  *
@@ -39,6 +40,7 @@ struct daemon {
 	struct inventory *inventory;
 	struct recovery *recovery;
 	bool recover_again;             /* a datastore came up while it ran */
+	bool recovered;                 /* it has run, or runs, since the start */
 	struct task_table *tasks;
 	struct bulk_thread *io;           /* for import, export and verify */
 	struct api_server *api, *http;

@@ -3,8 +3,8 @@
  * daemon_stop.c
  *
  *   1. no new requests, no new tasks, no new opens
- *   2. tasks: queued ones end, running ones are cancelled (a relocation goes back to its source;
- *      one whose switch-over is durable finishes)
+ *   2. tasks: relocations, queued ones too, are left standing for the next daemon (one whose
+ *      switch-over is durable finishes); the others are cancelled
  *   3. disks are flushed and detached; their attachments stay recorded for the next start, and
  *      their sockets with whoever holds them: clients wait there
  *   4. calls are answered, statements written
@@ -49,18 +49,18 @@ static bool detach_some(struct daemon *daemon)
 	return any || disk_next(daemon->disks, NULL);
 }
 
-static bool cancel_some(struct daemon *daemon)
+static bool tasks_are_left(struct daemon *daemon)
 {
-	struct err err = { 0 };
+	bool parked = task_table_park(daemon->tasks);
 
-	for (struct user_task *task = task_table_next(daemon->tasks, NULL); task;) {
-		struct user_task *next = task_table_next(daemon->tasks, task);
+	return !parked || relocate_count(daemon->disks) > 0;
+}
 
-		if (!user_task_state_ended(task->state) && user_task_do(task, TASK_CANCEL, &err))
-			log_debug("daemon", "%s: %s", task->id, err.cause);
-		task = next;
-	}
-	return task_table_live_count(daemon->tasks) > 0 || relocate_count(daemon->disks) > 0;
+/* Requests that a dead store holds: what they are about is the next daemon's (R-J7). */
+static bool only_lingers(const struct daemon *daemon)
+{
+	return task_table_live_count(daemon->tasks) == 0 && relocate_count(daemon->disks) > 0 &&
+	       relocate_only_lingers(daemon->disks);
 }
 
 static uint32_t calls_left(const struct daemon *daemon)
@@ -72,7 +72,7 @@ static uint32_t calls_left(const struct daemon *daemon)
 /* What is waited for now; NULL: nothing. */
 static const char *stop_round(struct daemon *daemon)
 {
-	if (cancel_some(daemon))
+	if (tasks_are_left(daemon))
 		return "tasks";
 	if (recovery_is_busy(daemon->recovery))
 		return "interrupted moves";
@@ -96,7 +96,7 @@ static void stop_fired(struct timer *timer)
 
 	if (!waits_for) {
 		loop_stop(daemon->loop);
-	} else if (loop_now_ns(daemon->loop) >= daemon->stop_deadline_ns) {
+	} else if (loop_now_ns(daemon->loop) >= daemon->stop_deadline_ns || only_lingers(daemon)) {
 		log_error("daemon", "still waiting for %s: stopping without", waits_for);
 		loop_stop(daemon->loop);
 	} else {

@@ -168,6 +168,8 @@ static void open_done(struct job *base)
 			entry_stayed_down(entry, &job->err);
 		else
 			ds_entry_free(entry);
+		if (!added && inventory->tried)
+			inventory->tried(entry, inventory->came_up_user);
 		if (added)
 			added(NULL, &job->err, user);
 	}
@@ -196,6 +198,15 @@ void ds_entry_open(struct ds_entry *entry)
 	entry->opening = true;
 	inventory->opens++;
 	worker_submit(entry->opener, &job->job);
+}
+
+void ds_entry_retry(struct ds_entry *entry)
+{
+	if (entry->opening || entry->datastore || entry->inventory->stopping)
+		return;
+	timer_stop(&entry->retry);
+	entry->retry_ns = RETRY_FIRST_NS;
+	ds_entry_open(entry);
 }
 
 static void retry_fired(struct timer *timer)
@@ -302,6 +313,7 @@ int inventory_new(const struct inventory_options *options, struct inventory **ou
 	inventory->begun_ns = options->begun_ns;
 	inventory->in_move = options->in_move;
 	inventory->came_up = options->came_up;
+	inventory->tried = options->tried;
 	inventory->came_up_user = options->user;
 	memcpy(inventory->host_uuid, options->host_uuid, sizeof(inventory->host_uuid));
 	list_init(&inventory->entries);

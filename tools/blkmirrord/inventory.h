@@ -85,6 +85,8 @@ struct inventory_options {
 	bool (*in_move)(const char *datastore, const char *path, void *user);
 	/* Datastores are up: settle what was interrupted, then inventory_attach_waiting(). */
 	void (*came_up)(void *user);
+	/* A datastore of the inventory has been tried: it is open, or down (with its error).  Or NULL. */
+	void (*tried)(struct ds_entry *entry, void *user);
 	void *user;
 };
 
@@ -125,6 +127,8 @@ struct ds_entry *inventory_open_entry(struct inventory *inventory, const char *n
 struct ds_entry *inventory_next(struct inventory *inventory, struct ds_entry *entry);
 void ds_entry_get(struct ds_entry *entry);
 void ds_entry_put(struct ds_entry *entry);
+/* Down, and waiting to be tried again?  Then try now. */
+void ds_entry_retry(struct ds_entry *entry);
 /* Ask the store for its space soon. */
 void ds_entry_refresh(struct ds_entry *entry);
 /* "up", "degraded", "reconnecting", "down" */
@@ -137,6 +141,17 @@ void inventory_sweep_sockets(struct inventory *inventory);
 
 /* Try every attachment that waits and whose datastore is up. */
 void inventory_attach_waiting(struct inventory *inventory);
+
+/*
+ * A move goes on, and attaches this disk itself: from here to inventory_move_attached() nobody else
+ * does.  NULL: nothing of that place is to be attached.
+ */
+struct attachment *inventory_move_takes(struct inventory *inventory, const char *datastore,
+					const char *path);
+/* How it is to be attached; all but datastore and path. */
+void inventory_move_spec(const struct attachment *attachment, struct disk_attach_spec *out);
+void inventory_move_attached(struct attachment *attachment, struct disk *disk,
+			     const struct err *err);
 
 /* Remember a disk that has been attached; durable when stored() runs. */
 MUST_CHECK int inventory_attached(struct inventory *inventory, struct ds_entry *entry,

@@ -24,6 +24,7 @@ struct inventory {
 	void (*restored)(void *user);
 	void *restored_user;
 	void (*came_up)(void *user);
+	void (*tried)(struct ds_entry *entry, void *user);
 	void *came_up_user;
 	bool settling;                  /* from came_up() to inventory_attach_waiting() */
 };

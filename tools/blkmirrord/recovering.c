@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "blkmirror/base/log.h"
+#include "tools/blkmirrord/task_restore.h"
 
 static struct datastore *find_datastore(const char *name, void *user)
 {
@@ -37,6 +38,16 @@ static int move_switched(const struct move_record_info *move, void *user)
 	return rc;
 }
 
+static bool move_resume(const struct move_record_info *move, void *user)
+{
+	return task_restore_resume(move, user);
+}
+
+static void move_ended(const struct move_record_info *move, enum recover_side side, void *user)
+{
+	task_restore_ended(move, side, user);
+}
+
 static void recovering_ran(struct recovery *recovery, const struct err *err, void *user)
 {
 	struct daemon *daemon = user;
@@ -50,10 +61,13 @@ static void recovering_ran(struct recovery *recovery, const struct err *err, voi
 		log_warn("recover", "%s waits: %s (%s)", entry.id, entry.why.cause,
 			 err_name(entry.why.id));
 	}
-	if (daemon->recover_again)
+	if (daemon->recover_again) {
 		recovering_run(daemon);
-	else
-		inventory_attach_waiting(daemon->inventory);
+		return;
+	}
+	if (!err)
+		task_restore_looked(daemon);
+	inventory_attach_waiting(daemon->inventory);
 }
 
 void recovering_run(void *user)
@@ -62,6 +76,7 @@ void recovering_run(void *user)
 
 	if (daemon->stopping)
 		return;
+	daemon->recovered = true;
 	daemon->recover_again = recovery_is_busy(daemon->recovery);
 	if (!daemon->recover_again)
 		recovery_run(daemon->recovery, recovering_ran, daemon);
@@ -90,6 +105,8 @@ int recovering_new(struct daemon *daemon, struct err *err)
 		.state_dir = daemon->config.state_dir,
 		.find_datastore = find_datastore,
 		.switched = move_switched,
+		.resume = move_resume,
+		.ended = move_ended,
 		.user = daemon,
 	};
 

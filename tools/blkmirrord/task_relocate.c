@@ -6,23 +6,8 @@
 #include <string.h>
 
 #include "blkmirror/base/log.h"
-#include "tools/blkmirrord/task_kinds.h"
+#include "tools/blkmirrord/task_relocate_private.h"
 
-struct relocate_task {
-	struct user_task base;
-	struct daemon *daemon;
-	struct disk_relocate_request request;   /* its strings are not used here */
-	struct ds_entry *source, *target;       /* held from queued to ended */
-	struct relocation *relocation;          /* while it runs */
-	struct relocate_status *status;         /* while it runs */
-	json_t *faults;
-	json_t *described;                      /* once it has ended */
-};
-
-static struct relocate_task *relocate_task_of(const struct user_task *task)
-{
-	return container_of(task, struct relocate_task, base);
-}
 
 /* ---- where from, where to ---- */
 
@@ -151,7 +136,7 @@ static json_t *status_json(const struct relocate_status *status)
 				: json_null());
 }
 
-static bool relocate_describe(const struct user_task *task, json_t *object)
+static bool task_describe(const struct user_task *task, json_t *object)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
 	json_t *described = relocate->described;
@@ -159,7 +144,7 @@ static bool relocate_describe(const struct user_task *task, json_t *object)
 
 	if (relocate->faults)
 		ok = json_object_set(object, "faults", relocate->faults) == 0;
-	if (described)
+	if (described && !relocate->relocation)
 		return ok && json_object_update(object, described) == 0;
 	if (!relocate->status)
 		return ok;
@@ -188,15 +173,23 @@ static void keep_faults(struct relocate_task *relocate)
 		json_array_append_new(relocate->faults, json_edge_err_object(&report->errors[i]));
 }
 
+static void free_relocation(struct relocate_task *relocate);
+
 /* Ended: what is told from now on is fixed, and the datastores are let go. */
 static void relocate_ended(struct relocate_task *relocate)
 {
+	json_decref(relocate->described);
 	relocate->described = status_json(relocate->status);
-	keep_faults(relocate);
+	if (relocate->relocation)
+		keep_faults(relocate);
 	ds_entry_refresh(relocate->source);
 	ds_entry_refresh(relocate->target);
-	ds_entry_put(relocate->source);
-	ds_entry_put(relocate->target);
+	relocate_let_go(relocate);
+	free_relocation(relocate);
+}
+
+static void free_relocation(struct relocate_task *relocate)
+{
 	if (relocate->relocation)
 		relocation_free(relocate->relocation);
 	relocate->relocation = NULL;
@@ -204,20 +197,53 @@ static void relocate_ended(struct relocate_task *relocate)
 	relocate->status = NULL;
 }
 
-static void relocate_changed(struct relocation *relocation, void *user)
+void relocate_let_go(struct relocate_task *relocate)
+{
+	ds_entry_put(relocate->source);
+	ds_entry_put(relocate->target);
+}
+
+/* Not the end of the task: its move could not be gone on with, and is as it was, or never began. */
+static bool goes_another_way(struct relocate_task *relocate)
+{
+	const struct relocate_status *status = relocate->status;
+	struct err why = status->error;
+
+	if (status->state != RELOCATE_FAILED || relocate->daemon->stopping)
+		return false;
+	if (relocation_not_resumed(relocate->relocation)) {
+		free_relocation(relocate);
+		relocate_not_resumed(relocate, &why);
+		return true;
+	}
+	if (why.id != ERR_TASK_INTERRUPTED)
+		return false;
+	/* A daemon before had reserved, and copied nothing. */
+	free_relocation(relocate);
+	log_info("task", "%s: begins anew: %s", relocate->base.id, why.cause);
+	if (relocate_begin(relocate, &why)) {
+		relocate_let_go(relocate);
+		user_task_fail(&relocate->base, &why);
+	}
+	return true;
+}
+
+void relocate_changed(struct relocation *relocation, void *user)
 {
 	struct relocate_task *relocate = user;
 	struct user_task *task = &relocate->base;
 	enum user_task_state state;
 
 	relocation_status(relocation, relocate->status);
+	/* The daemon stops: what is stored stays as it is; relocate_park() looks. */
+	if (relocation_parking(relocation) || goes_another_way(relocate))
+		return;
+	relocate_tell_resumed(relocate);
 	state = task_states[relocate->status->state];
 	user_task_set_phase(task, relocate_phase_name(relocate->status->phase));
 	if (state == USER_TASK_FAILED)
 		task->error = relocate->status->error;
-	if (state == USER_TASK_CANCELLED && relocate->daemon->stopping)
-		err_set(&task->error, ERR_TASK_INTERRUPTED, 0, "the daemon was stopped");
-	else if (state == USER_TASK_CANCELLED)
+	if (state == USER_TASK_CANCELLED)
 		err_set(&task->error, ERR_TASK_CANCELLED, 0, "cancelled by an operator");
 	if (user_task_state_ended(state))
 		relocate_ended(relocate);
@@ -232,7 +258,7 @@ static void relocate_changed(struct relocation *relocation, void *user)
 }
 
 /* The switch stands: the attachment now lies on the target. */
-static int relocate_switched(struct relocation *relocation, void *user)
+int relocate_switched(struct relocation *relocation, void *user)
 {
 	struct relocate_task *relocate = user;
 	struct inventory *inventory = relocate->daemon->inventory;
@@ -255,7 +281,7 @@ static int relocate_switched(struct relocation *relocation, void *user)
 			  : 0;
 }
 
-static int relocate_begin(struct relocate_task *relocate, struct err *err)
+int relocate_begin(struct relocate_task *relocate, struct err *err)
 {
 	struct relocate_place place;
 	struct relocate_disk_spec disk_spec;
@@ -274,8 +300,13 @@ static int relocate_begin(struct relocate_task *relocate, struct err *err)
 	relocate_fill_spec(relocate->daemon, &relocate->request, &place, &disk_spec, &spec);
 	spec.task_id = relocate->base.id;
 	spec.switched = relocate_switched;
-	return relocate_start(relocate->daemon->disks, &spec, relocate_changed, relocate,
-			      &relocate->relocation, err);
+	rc = relocate_start(relocate->daemon->disks, &spec, relocate_changed, relocate,
+			    &relocate->relocation, err);
+	if (!rc)
+		return 0;
+	free(relocate->status);
+	relocate->status = NULL;
+	return rc;
 }
 
 static void relocate_task_start(struct user_task *task)
@@ -283,38 +314,66 @@ static void relocate_task_start(struct user_task *task)
 	struct relocate_task *relocate = relocate_task_of(task);
 	struct err err = { 0 };
 
-	if (!relocate_begin(relocate, &err))
+	if (relocate->relocation || !relocate_begin(relocate, &err))
 		return;
-	free(relocate->status);
-	relocate->status = NULL;
-	ds_entry_put(relocate->source);
-	ds_entry_put(relocate->target);
+	relocate_let_go(relocate);
 	user_task_fail(task, &err);
 }
 
 /* ---- verbs ---- */
 
-static int relocate_pause(struct user_task *task, struct err *err)
+static int refuse_waiting(const struct user_task *task, struct err *err)
 {
+	return err_set(err, ERR_TASK_STATE, -EBUSY, "%s waits for its disks to be attached again",
+		       task->id);
+}
+
+static int task_pause(struct user_task *task, struct err *err)
+{
+	if (!relocate_task_of(task)->relocation)
+		return refuse_waiting(task, err);
 	return relocation_pause(relocate_task_of(task)->relocation, err);
 }
 
-static int relocate_resume(struct user_task *task, struct err *err)
+static int task_resume(struct user_task *task, struct err *err)
 {
+	struct relocate_task *relocate = relocate_task_of(task);
+
+	if (!relocate->relocation)
+		return relocate_waiting_resume(relocate, err);
+	/* Down, it would not be tried again for minutes: now, and then the move goes on. */
+	if (!relocate->target->datastore) {
+		relocate->resume_wanted = true;
+		ds_entry_retry(relocate->target);
+		return 0;
+	}
 	return relocation_resume(relocate_task_of(task)->relocation, err);
 }
 
-static int relocate_cancel(struct user_task *task, struct err *err)
+static int task_cancel(struct user_task *task, struct err *err)
 {
+	if (!relocate_task_of(task)->relocation)
+		return relocate_waiting_cancel(relocate_task_of(task), err);
 	return relocation_cancel(relocate_task_of(task)->relocation, err);
 }
 
-static int relocate_complete(struct user_task *task, struct err *err)
+/* The word outlasts a restart: what holds no more is not held again. */
+static int task_complete(struct user_task *task, struct err *err)
 {
-	return relocation_complete(relocate_task_of(task)->relocation, err);
+	struct relocate_task *relocate = relocate_task_of(task);
+	int rc;
+
+	if (!relocate->relocation)
+		return refuse_waiting(task, err);
+	rc = relocation_complete(relocate->relocation, err);
+	if (rc)
+		return rc;
+	relocate->request.hold = false;
+	user_task_persist(task);
+	return 0;
 }
 
-static int relocate_set(struct user_task *task, const struct task_set_request *request,
+static int task_set(struct user_task *task, const struct task_set_request *request,
 			struct err *err)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
@@ -344,7 +403,7 @@ static int relocate_set(struct user_task *task, const struct task_set_request *r
 	return rc;
 }
 
-static void relocate_release(struct user_task *task)
+static void task_release(struct user_task *task)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
 
@@ -354,26 +413,52 @@ static void relocate_release(struct user_task *task)
 	free(relocate);
 }
 
-static void relocate_dropped(struct user_task *task)
+static void task_dropped(struct user_task *task)
+{
+	relocate_let_go(relocate_task_of(task));
+}
+
+/* The daemon stops: what is not finished is the next one's. */
+static bool task_park(struct user_task *task)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
 
-	ds_entry_put(relocate->source);
-	ds_entry_put(relocate->target);
+	if (relocate->relocation && !relocation_parked(relocate->relocation)) {
+		relocation_park(relocate->relocation);
+		return false;
+	}
+	if (relocate->status) {
+		json_decref(relocate->described);
+		relocate->described = status_json(relocate->status);
+	}
+	free_relocation(relocate);
+	relocate_let_go(relocate);
+	return true;
 }
 
-static const struct user_task_ops relocate_ops = {
+const struct user_task_ops relocate_ops = {
 	.type = "relocate",
 	.start = relocate_task_start,
-	.dropped = relocate_dropped,
-	.pause = relocate_pause,
-	.resume = relocate_resume,
-	.cancel = relocate_cancel,
-	.complete = relocate_complete,
-	.set = relocate_set,
-	.describe = relocate_describe,
-	.release = relocate_release,
+	.dropped = task_dropped,
+	.pause = task_pause,
+	.resume = task_resume,
+	.cancel = task_cancel,
+	.complete = task_complete,
+	.set = task_set,
+	.describe = task_describe,
+	.request = relocate_request_json,
+	.park = task_park,
+	.release = task_release,
 };
+
+void relocate_claim(struct relocate_task *relocate)
+{
+	struct admission_claim *claim = &relocate->base.claim;
+
+	claim->host_units = RELOCATE_HOST_UNITS;
+	admission_claim_side(claim, relocate->source->name, RELOCATE_DATASTORE_UNITS);
+	admission_claim_side(claim, relocate->target->name, RELOCATE_DATASTORE_UNITS);
+}
 
 int task_relocate_add(struct daemon *daemon, const struct disk_relocate_request *request,
 		      struct user_task **out, struct err *err)
@@ -391,9 +476,9 @@ int task_relocate_add(struct daemon *daemon, const struct disk_relocate_request 
 	task->ops = &relocate_ops;
 	task->priority = (enum task_priority)request->priority_choice;
 	task->weight = (uint32_t)request->weight;
-	task->claim.host_units = RELOCATE_HOST_UNITS;
-	admission_claim_side(&task->claim, place.source->name, RELOCATE_DATASTORE_UNITS);
-	admission_claim_side(&task->claim, place.target->name, RELOCATE_DATASTORE_UNITS);
+	relocate->source = place.source;
+	relocate->target = place.target;
+	relocate_claim(relocate);
 	snprintf(task->subject, sizeof(task->subject), "%s:%s", place.source->name,
 		 place.source_path);
 	relocate->daemon = daemon;
@@ -402,8 +487,6 @@ int task_relocate_add(struct daemon *daemon, const struct disk_relocate_request 
 	rc = task_table_add(daemon->tasks, task, err);
 	if (rc)
 		goto free_task;
-	relocate->source = place.source;
-	relocate->target = place.target;
 	ds_entry_get(relocate->source);
 	ds_entry_get(relocate->target);
 	*out = task;

@@ -23,9 +23,15 @@ static int task_put(struct task_table *table, const struct user_task *task,
 		    void (*done)(int rc, const struct err *err, void *user), struct err *err)
 {
 	json_t *object = user_task_json(task);
-	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	char *text;
 	int rc;
 
+	if (object && task->ops->request && !user_task_state_ended(task->state) &&
+	    json_object_set_new(object, "request", task->ops->request(task))) {
+		json_decref(object);
+		object = NULL;
+	}
+	text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 	json_decref(object);
 	if (!text)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
@@ -83,27 +89,26 @@ static void task_table_prune(struct task_table *table)
 		log_warn("task", "cannot prune the history: %s", err.cause);
 }
 
-/* A row of before: what its move left is settled by recovering.c. */
-static int interrupt_row(struct task_table *table, json_t *row, struct err *err)
+/* Not restored: what its move left is settled by recovering.c. */
+int task_table_interrupt(struct task_table *table, const json_t *unfinished, const struct err *why,
+			 struct err *err)
 {
-	json_int_t number = json_integer_value(json_array_get(row, 0));
-	json_t *task = json_loads(json_string_value(json_array_get(row, 1)), 0, NULL);
-	struct err why = { 0 };
+	json_int_t number = json_integer_value(json_object_get(unfinished, "number"));
+	json_t *task = json_deep_copy(json_object_get(unfinished, "task"));
 	char now[WALL_TEXT_BYTES];
 	char *text = NULL;
 	int rc = -ENOMEM;
 
-	err_set(&why, ERR_TASK_INTERRUPTED, 0, "the daemon stopped while t%lld was %s",
-		(long long)number, json_string_value(json_array_get(row, 2)));
 	wall_format(wall_now_ms(), now);
 	if (task && !json_object_set_new(task, "state", json_string("failed")) &&
 	    !json_object_set_new(task, "finished", json_string(now)) &&
-	    !json_object_set_new(task, "error", json_edge_err_object(&why)))
+	    !json_object_set_new(task, "error", json_edge_err_object(why)))
 		text = json_dumps(task, JSON_COMPACT);
-	if (text) {
+	if (text && table->store) {
 		struct store_value values[] = { STORE_INT(number), STORE_TEXT(text) };
 
-		log_warn("task", "%s", why.cause);
+		log_warn("task", "t%lld: failed: %s (%s)", (long long)number, why->cause,
+			 err_name(why->id));
 		rc = store_exec(table->store,
 				"UPDATE task SET state = 'failed', json = ?2 WHERE number = ?1",
 				values, 2, NULL, NULL, err);
@@ -113,6 +118,34 @@ static int interrupt_row(struct task_table *table, json_t *row, struct err *err)
 	}
 	free(text);
 	json_decref(task);
+	return rc;
+}
+
+/* A row of before: kept for its kind to restore, or interrupted. */
+static int load_unfinished(struct task_table *table, json_t *row, struct err *err)
+{
+	json_t *task = json_loads(json_string_value(json_array_get(row, 1)), 0, NULL);
+	json_t *request = json_incref(json_object_get(task, "request"));
+	json_t *unfinished = json_pack("{s:O, s:O, s:O, s:o?, s:o?}", "number",
+				       json_array_get(row, 0), "state", json_array_get(row, 2),
+				       "type", json_array_get(row, 3), "task", task, "request",
+				       request);
+	struct err why = { 0 };
+	int rc;
+
+	if (!unfinished)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	json_object_del(task, "request");
+	if (request) {
+		if (!json_array_append_new(table->unfinished, unfinished))
+			return 0;
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	}
+	err_set(&why, ERR_TASK_INTERRUPTED, 0, "the daemon stopped while t%lld was %s",
+		(long long)json_integer_value(json_array_get(row, 0)),
+		json_string_value(json_array_get(row, 2)));
+	rc = task_table_interrupt(table, unfinished, &why, err);
+	json_decref(unfinished);
 	return rc;
 }
 
@@ -130,13 +163,13 @@ static int load_history(struct task_table *table, struct err *err)
 	json_decref(rows);
 	rows = NULL;
 	rc = store_load(table->store,
-			"SELECT number, json, state FROM task "
+			"SELECT number, json, state, type FROM task "
 			"WHERE state NOT IN ('completed', 'failed', 'cancelled') ORDER BY number",
 			&rows, err);
 	if (rc)
 		return rc;
 	json_array_foreach (rows, i, row) {
-		rc = interrupt_row(table, row, err);
+		rc = load_unfinished(table, row, err);
 		if (rc)
 			break;
 	}
@@ -157,9 +190,10 @@ int task_table_new(const struct task_table_options *options, struct task_table *
 	while (err_at(table->failure_kinds) != ERR_NONE)
 		table->failure_kinds++;
 	table->failures = calloc(table->failure_kinds, sizeof(*table->failures));
-	if (!table->failures) {
+	table->unfinished = json_array();
+	if (!table->failures || !table->unfinished) {
 		rc = err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-		goto free_table;
+		goto free_failures;
 	}
 	table->loop = options->loop;
 	table->store = options->store;
@@ -179,8 +213,8 @@ int task_table_new(const struct task_table_options *options, struct task_table *
 	return 0;
 
 free_failures:
+	json_decref(table->unfinished);
 	free(table->failures);
-free_table:
 	free(table);
 	return rc;
 }
@@ -199,6 +233,7 @@ void task_table_free(struct task_table *table)
 		json_decref(task->result);
 		task->ops->release(task);
 	}
+	json_decref(table->unfinished);
 	free(table->failures);
 	free(table);
 }
@@ -243,6 +278,78 @@ int task_table_add(struct task_table *table, struct user_task *task, struct err 
 	return 0;
 }
 
+/* ---- over a restart ---- */
+
+json_t *task_table_take_unfinished(struct task_table *table)
+{
+	json_t *unfinished = table->unfinished;
+
+	table->unfinished = NULL;
+	return unfinished;
+}
+
+void task_table_restore(struct task_table *table, struct user_task *task, const json_t *unfinished,
+			enum user_task_state state)
+{
+	const json_t *was = json_object_get(unfinished, "task");
+	const char *created = json_string_value(json_object_get(was, "created"));
+	const char *started = json_string_value(json_object_get(was, "started"));
+
+	CHECK(!user_task_state_ended(state));
+	task->table = table;
+	task->number = (uint64_t)json_integer_value(json_object_get(unfinished, "number"));
+	snprintf(task->id, sizeof(task->id), "t%llu", (unsigned long long)task->number);
+	task->state = state;
+	if (!created || !wall_parse(created, &task->created_ms))
+		task->created_ms = wall_now_ms();
+	if (started && state != USER_TASK_QUEUED && !wall_parse(started, &task->started_ms))
+		task->started_ms = wall_now_ms();
+	if (task->weight == 0)
+		task->weight = 100;
+	list_append(&table->live, &task->node);
+	table->live_count++;
+	table->waiting = true;
+	log_info("task", "%s %s %s: restored, %s", task->id, task->ops->type, task->subject,
+		 user_task_state_name(state));
+	task_table_stamp(table, task);
+	task_table_persist(table, task);
+}
+
+void task_table_open_admission(struct task_table *table)
+{
+	table->waiting = false;
+	task_table_pump(table);
+}
+
+/* It stays in the store as it is, for the next daemon. */
+static void leave_standing(struct task_table *table, struct user_task *task)
+{
+	log_info("task", "%s %s %s: left standing, %s", task->id, task->ops->type, task->subject,
+		 user_task_state_name(task->state));
+	task_table_persist(table, task);
+	list_remove(&task->node);
+	table->live_count--;
+	json_decref(task->result);
+	task->ops->release(task);
+}
+
+bool task_table_park(struct task_table *table)
+{
+	struct err err = { 0 };
+
+	list_for_each (node, &table->live) {
+		struct user_task *task = list_entry(node, struct user_task, node);
+
+		if (!task->ops->park) {
+			if (user_task_do(task, TASK_CANCEL, &err))
+				log_debug("daemon", "%s: %s", task->id, err.cause);
+		} else if (task->ops->park(task)) {
+			leave_standing(table, task);
+		}
+	}
+	return table->live_count == 0;
+}
+
 /* ---- admission ---- */
 
 void task_table_pump(struct task_table *table)
@@ -282,7 +389,7 @@ static void task_table_pumped(struct task *task)
 	struct admission admission;
 
 	table->pump_posted = false;
-	if (table->closed)
+	if (table->closed || table->waiting)
 		return;
 	admission_init(&admission, table->host_budget, table->datastore_budget, table->user);
 	list_for_each (node, &table->live) {

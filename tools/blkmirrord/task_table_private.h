@@ -13,6 +13,8 @@ struct task_table {
 	uint32_t (*datastore_budget)(const char *name, void *user);
 	void *user;
 	bool closed;
+	bool waiting;                   /* restored ones wait for the daemon's disks */
+	json_t *unfinished;             /* task_table_take_unfinished() */
 	uint64_t last_number;
 	uint64_t stored_number;         /* tasks up to here are durable; the others may not start */
 	uint64_t last_stamp;

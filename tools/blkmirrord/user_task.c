@@ -34,6 +34,17 @@ const char *user_task_state_name(enum user_task_state state)
 	return state_names[state];
 }
 
+bool user_task_state_parse(const char *name, enum user_task_state *out)
+{
+	for (int state = 0; state < USER_TASK_STATE_COUNT; state++) {
+		if (strcmp(name, state_names[state]) != 0)
+			continue;
+		*out = (enum user_task_state)state;
+		return true;
+	}
+	return false;
+}
+
 bool user_task_state_ended(enum user_task_state state)
 {
 	return state == USER_TASK_COMPLETED || state == USER_TASK_FAILED ||
@@ -103,6 +114,11 @@ void user_task_move(struct user_task *task, enum user_task_state state)
 void user_task_changed(struct user_task *task)
 {
 	task_table_stamp(task->table, task);
+}
+
+void user_task_persist(struct user_task *task)
+{
+	task_table_persist(task->table, task);
 }
 
 void user_task_set_phase(struct user_task *task, const char *phase)

@@ -8,7 +8,8 @@
  * The table admits queued tasks by budget (admission.h), tells followers of every change,
  * and keeps the history in the store.  What a task does is its kind's (user_task_ops).
  *
- * Ids are monotonic over restarts.  A task found unfinished at start was interrupted: it is
+ * Ids are monotonic over restarts.  A task that is found unfinished at start goes on under its
+ * id where its kind can (ops->request(), task_table_restore()); else it was interrupted: it is
  * FAILED with ERR_TASK_INTERRUPTED; what its move left is settled by recovering.h.
  *
  * Bounds: USER_TASKS_LIVE_MAX live tasks; the last USER_TASKS_RECENT ended ones stay in
@@ -37,6 +38,8 @@ enum user_task_state {
 };
 const char *user_task_state_name(enum user_task_state state);
 bool user_task_state_ended(enum user_task_state state);
+/* False: no such name. */
+bool user_task_state_parse(const char *name, enum user_task_state *out);
 /* May a task go from one state to the other?  Total over all pairs. */
 bool user_task_may_move(enum user_task_state from, enum user_task_state to);
 
@@ -60,6 +63,16 @@ struct user_task_ops {
 	int (*set)(struct user_task *task, const struct task_set_request *request, struct err *err);
 	/* Fill in "progress", "disks" and so on; false: out of memory. */
 	bool (*describe)(const struct user_task *task, json_t *object);
+	/*
+	 * What was asked, to be restored from after a restart; kept in the store while the task
+	 * lives.  NULL: out of memory.  May be missing: interrupted by a restart.
+	 */
+	json_t *(*request)(const struct user_task *task);
+	/*
+	 * The daemon stops: leave it so that the next one restores it.  Asked again and again; true:
+	 * nothing is under way any more.  May be missing: cancelled.
+	 */
+	bool (*park)(struct user_task *task);
 	/* The task has left the table: free it. */
 	void (*release)(struct user_task *task);
 };
@@ -97,7 +110,7 @@ struct task_table_options {
 	uint32_t kept;
 };
 
-/* Reads the store: blocks, at start.  Interrupted tasks of before are failed here. */
+/* Reads the store: blocks, at start.  Interrupted tasks of before are failed here, or set aside. */
 MUST_CHECK int task_table_new(const struct task_table_options *options, struct task_table **out,
 			      struct err *err);
 /* No task may be live.  NULL is harmless. */
@@ -113,6 +126,30 @@ void task_table_close_admission(struct task_table *table);
  * what store_exec() says.
  */
 MUST_CHECK int task_table_add(struct task_table *table, struct user_task *task, struct err *err);
+
+/* ---- over a restart ---- */
+
+/*
+ * Unfinished tasks of before that have a request: an array of {"number","state","type","task"
+ * (as last stored), "request"}.  Gives it, once.  Each is to be restored or interrupted.
+ */
+json_t *task_table_take_unfinished(struct task_table *table);
+/*
+ * Give a prepared task its number and state of before; takes it.  ops, subject, priority, claim as
+ * for task_table_add().  Queued ones do not start before task_table_open_admission().
+ */
+void task_table_restore(struct task_table *table, struct user_task *task, const json_t *unfinished,
+			enum user_task_state state);
+/* It cannot be restored: FAILED, in the store. */
+MUST_CHECK int task_table_interrupt(struct task_table *table, const json_t *unfinished,
+				    const struct err *why, struct err *err);
+/* The daemon has its disks again: queued tasks may start. */
+void task_table_open_admission(struct task_table *table);
+/*
+ * The daemon stops: what can be restored is left standing, the rest is cancelled.  False: not
+ * yet, ask again.
+ */
+bool task_table_park(struct task_table *table);
 
 struct user_task *task_table_find(struct task_table *table, const char *id);
 /* Walk: live ones first, by number, then the recent; NULL gives the first. */
@@ -130,6 +167,8 @@ json_t *user_task_json(const struct user_task *task);
 /* For kinds: the state, or only numbers, have changed. */
 void user_task_move(struct user_task *task, enum user_task_state state);
 void user_task_changed(struct user_task *task);
+/* Its request has changed: to be stored. */
+void user_task_persist(struct user_task *task);
 void user_task_set_phase(struct user_task *task, const char *phase);
 /* Ends it in FAILED with that error. */
 void user_task_fail(struct user_task *task, const struct err *error);
