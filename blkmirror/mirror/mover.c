@@ -39,6 +39,8 @@ void mover_set_state(struct mover *mover, enum mover_state state)
 	CHECK(mover_may_move(mover->state, state));
 	log_debug("mover", "%s -> %s", mover_state_name(mover->state), mover_state_name(state));
 	mover->state = state;
+	if (state == MOVER_VERIFY || state == MOVER_HOLD)
+		mover_checkpoint_soon(mover);
 	mover_tell(mover);
 }
 

@@ -112,6 +112,13 @@ void mover_checkpoint_fired(struct timer *timer)
 	timer_start(timer, mover->options.checkpoint_ns);
 }
 
+/* All is copied: a crash within the interval should not cost it. */
+void mover_checkpoint_soon(struct mover *mover)
+{
+	if (mover->checkpoint.started)
+		timer_start(&mover->checkpoint, 0);
+}
+
 /* ---- the last one, before a stop ---- */
 
 void mover_checkpoint_told(struct task *task)

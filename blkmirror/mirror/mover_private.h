@@ -221,6 +221,7 @@ void mover_retry_fired(struct timer *timer);
 
 /* ---- mover_checkpoint.c ---- */
 void mover_checkpoint_fired(struct timer *timer);
+void mover_checkpoint_soon(struct mover *mover);
 void mover_abandon_fired(struct timer *timer);
 bool mover_in_checkpoint(const struct mover *mover);
 /* True: asked, and mover_let_go() follows.  False: nothing to give up durably. */
