@@ -127,10 +127,15 @@ struct farewell {
 	io_context_t aio;
 	_Atomic uint32_t fd_is_closed;  /* futex */
 	_Atomic uint32_t holders;
-	/* Who waits without blocking: the thread sends `told`, unless the timer was first. */
-	struct loop *loop;              /* NULL: nobody waits so */
+	/*
+	 * blk_file_close_later(): the thread sends `told` as the last that it does with the loop,
+	 * and is joined there, unless the timer was first: then it tells nobody.
+	 */
+	struct loop *loop;
 	void (*closed)(void *user);
 	void *user;
+	pthread_t thread;
+	bool has_thread;
 	struct task told;
 	struct timer patience;
 	_Atomic bool is_told;
@@ -142,6 +147,16 @@ static void farewell_put(struct farewell *farewell)
 		free(farewell);
 }
 
+static void *farewell_destroy(void *arg)
+{
+	struct farewell *farewell = arg;
+
+	if (farewell->aio)
+		io_destroy(farewell->aio);
+	farewell_put(farewell);
+	return NULL;
+}
+
 static void *farewell_main(void *arg)
 {
 	struct farewell *farewell = arg;
@@ -150,29 +165,40 @@ static void *farewell_main(void *arg)
 	close(farewell->fd);
 	atomic_store(&farewell->fd_is_closed, 1);
 	syscall(SYS_futex, &farewell->fd_is_closed, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-	if (farewell->loop && !atomic_exchange(&farewell->is_told, true))
-		loop_send(farewell->loop, &farewell->told);
-	if (farewell->aio)
-		io_destroy(farewell->aio);
-	farewell_put(farewell);
+	return farewell_destroy(farewell);
+}
+
+static void *farewell_main_later(void *arg)
+{
+	struct farewell *farewell = arg;
+
+	pthread_setname_np(pthread_self(), "bm-close");
+	close(farewell->fd);
+	if (atomic_exchange(&farewell->is_told, true))
+		return farewell_destroy(farewell);
+	loop_send(farewell->loop, &farewell->told);
 	return NULL;
 }
 
-static int farewell_start(struct farewell *farewell)
+static int farewell_start(struct farewell *farewell, void *(*thread_main)(void *))
 {
-	pthread_attr_t attributes;
 	sigset_t all, before;
-	pthread_t thread;
 	int rc;
 
 	sigfillset(&all);
-	pthread_attr_init(&attributes);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	rc = pthread_create(&thread, &attributes, farewell_main, farewell);
+	rc = -pthread_create(&farewell->thread, NULL, thread_main, farewell);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	pthread_attr_destroy(&attributes);
-	return -rc;
+	return rc;
+}
+
+/* On a thread that nobody joins; here when there is none to be had: late is better than never. */
+static void farewell_detach(struct farewell *farewell, void *(*thread_main)(void *))
+{
+	if (farewell_start(farewell, thread_main) == 0)
+		pthread_detach(farewell->thread);
+	else
+		thread_main(farewell);
 }
 
 static void farewell_wait(struct farewell *farewell)
@@ -185,38 +211,28 @@ static void farewell_wait(struct farewell *farewell)
 			return;
 }
 
-static void farewell_tell(struct farewell *farewell)
+static void farewell_told(struct task *task)
 {
+	struct farewell *farewell = container_of(task, struct farewell, told);
+
 	timer_stop(&farewell->patience);
+	if (farewell->has_thread)
+		pthread_join(farewell->thread, NULL);   /* it has nothing more to do */
 	farewell->closed(farewell->user);
+	farewell_detach(farewell, farewell_destroy);
 	farewell_put(farewell);
 }
 
-static void farewell_told(struct task *task)
-{
-	farewell_tell(container_of(task, struct farewell, told));
-}
-
-/* The store is stuck: nobody waits any longer, and the thread must not send any more. */
+/* The store is stuck: nobody waits any longer. */
 static void farewell_impatient(struct timer *timer)
 {
 	struct farewell *farewell = container_of(timer, struct farewell, patience);
 
-	if (!atomic_exchange(&farewell->is_told, true))
-		farewell_tell(farewell);
-}
-
-/* Lets go of file->fd and file->aio on a thread. */
-static void blk_file_part(struct blk_file *file)
-{
-	struct farewell *farewell = file->farewell;
-
-	farewell->fd = file->fd;
-	farewell->aio = file->aio;
-	atomic_init(&farewell->fd_is_closed, 0);
-	atomic_init(&farewell->holders, 2);
-	if (farewell_start(farewell) != 0)
-		farewell_main(farewell);        /* out of threads: late is better than never */
+	if (atomic_exchange(&farewell->is_told, true))
+		return;                 /* it comes just now */
+	pthread_detach(farewell->thread);
+	farewell->closed(farewell->user);
+	farewell_put(farewell);
 }
 
 static void blk_file_free_lanes(struct blk_file *file)
@@ -225,7 +241,7 @@ static void blk_file_free_lanes(struct blk_file *file)
 		worker_free(file->lanes[i]);
 }
 
-/* All but the descriptor, which the farewell has then. */
+/* All but the descriptor and the kernel's context: those go with the farewell. */
 static struct farewell *blk_file_wind_up(struct blk_file *file)
 {
 	struct farewell *farewell = file->farewell;
@@ -235,7 +251,10 @@ static struct farewell *blk_file_wind_up(struct blk_file *file)
 		blk_file_aio_close(file);
 	blk_file_free_lanes(file);
 	buf_pool_free(file->bounces);
-	blk_file_part(file);
+	farewell->fd = file->fd;
+	farewell->aio = file->aio;
+	atomic_init(&farewell->fd_is_closed, 0);
+	atomic_init(&farewell->holders, 2);
 	free(file);
 	return farewell;
 }
@@ -244,25 +263,31 @@ static void blk_file_close(struct blk_dev *dev)
 {
 	struct farewell *farewell = blk_file_wind_up(blk_file_of(dev));
 
+	farewell_detach(farewell, farewell_main);
 	farewell_wait(farewell);
 	farewell_put(farewell);
 }
 
 void blk_file_close_later(struct blk_dev *dev, void (*closed)(void *user), void *user)
 {
-	struct blk_file *file = blk_file_of(dev);
-	struct farewell *farewell = file->farewell;
+	struct loop *loop = dev->loop;
+	struct farewell *farewell;
 
 	CHECK(blk_dev_is_file(dev));
 	CHECK(dev->in_flight == 0);
-	farewell->loop = dev->loop;
+	farewell = blk_file_wind_up(blk_file_of(dev));
+	farewell->loop = loop;
 	farewell->closed = closed;
 	farewell->user = user;
 	farewell->told.run = farewell_told;
 	atomic_init(&farewell->is_told, false);
-	timer_init(&farewell->patience, dev->loop, farewell_impatient);
+	timer_init(&farewell->patience, loop, farewell_impatient);
 	timer_start(&farewell->patience, CLOSE_WAIT_NS);
-	blk_file_wind_up(file);
+	farewell->has_thread = true;
+	if (farewell_start(farewell, farewell_main_later) != 0) {
+		farewell->has_thread = false;
+		farewell_main_later(farewell);
+	}
 }
 
 /* ---- making ---- */

@@ -145,6 +145,8 @@ static void old_closed(void *user)
 
 	bench->target = NULL;
 	say(bench, "closed", "%s", "");
+	if (bench->quitting)
+		bench_end(bench);
 }
 
 /* The disk is authoritative now: it serves the guest without the hop to its thread. */
@@ -238,6 +240,8 @@ static void command(struct bench *bench, char *line)
 	else if (strcmp(line, "complete") == 0 && bench->mover &&
 		 mover_complete(bench->mover, &err) == 0)
 		return;
+	else if (strcmp(line, "quit") == 0 && (bench->mover || bench->target))
+		bench->quitting = true; /* once the old source is closed */
 	else if (strcmp(line, "quit") == 0)
 		bench_end(bench);
 	else
