@@ -35,7 +35,7 @@
  *   discard        pointer block                                        truncate half done
  *   unlink         directory entry | link count 0 | bits                a lost descriptor,
  *                                                                       lost space
- *   rename         new entry | old entry gone                           both names
+ *   rename         new entry | a folder's ".." | old entry gone           both names
  *   rename over    old target's entry is pointed at the source          both names; the
  *                  (one sector) | old entry gone | target as unlink     target lost space
  *   remove entry   last record copied over it (below) | length          an entry twice
