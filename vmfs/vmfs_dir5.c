@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "blkmirror/base/overflow.h"
 #include "vmfs/vmfs_le.h"
 #include "vmfs/vmfs_private.h"
 
@@ -111,6 +112,9 @@ int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry)
 	if (rc)
 		return rc;
 	vmfs_dir_forget(dir->fs);
+	/* A block that holds no record any more goes: other checkers call it lost. */
+	if (div_round_up(last, dir->fd.block_bytes) < div_round_up(dir->fd.length, dir->fd.block_bytes))
+		return vmfs_file_truncate(dir, last);
 	dir->fd.length = last;
 	dir->fd.mtime = vmfs_now_s(dir->fs);
 	return vmfs_node_store(dir);
