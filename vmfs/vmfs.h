@@ -40,7 +40,13 @@
  *                  (one sector) | old entry gone | target as unlink     target lost space
  *   remove entry   last record copied over it (below) | length          an entry twice
  *
- * "Lost" is allocated and unused: no file has wrong data, fsck frees it.
+ * "Lost" is allocated and unused: no file has wrong data.  The rules behind the order:
+ *   VO1  bits are taken, durably, before anything refers to the items
+ *   VO2  what a pointer will point at is durable before the pointer (so is a zeroed block)
+ *   VO3  items are given back only when nothing durable refers to them any more
+ *   VO4  a descriptor and its contents are durable before it gets a name
+ *   VO5  a name is durably gone before its descriptor says so
+ *   VO6  no directory record may be half of one file and half of another (U3)
  *
  * What is unsafe without a journal, because it needs two sectors to change at once:
  *   U1  A file whose data are in its descriptor outgrows it.  Sectors torn between: the

@@ -71,7 +71,7 @@ static bool spans_sectors(uint64_t offset, size_t len)
 #define RECORD_FD_OFFSET 4u
 
 /*
- * U3: no write may leave a record that is half of one file and half of another.  It is voided
+ * VO6, U3: no write may leave a record that is half of one file and half of another.  It is voided
  * first (its descriptor's address is 4 bytes of one sector), filled while it is void, and gets
  * its address last.
  */

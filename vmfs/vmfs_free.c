@@ -72,7 +72,7 @@ int vmfs_node_free(struct vmfs_node *node)
 
 	CHECK(node->fd.link_count == 0);
 	if (!rc)
-		rc = vmfs_barrier(fs);
+		rc = vmfs_barrier(fs);  /* VO3 */
 	if (!rc)
 		rc = give_contents(node);
 	return rc ? rc : vmfs_give_fd(fs, node->address);

@@ -179,7 +179,7 @@ static int store_new(struct vmfs_node *node)
 	vmfs_fd_encode(&node->fd, node->raw + fs->geometry->lock_bytes);
 	if (!rc)
 		rc = vmfs_volume_write(fs, node->volume_offset, node->raw, fs->geometry->fd_bytes);
-	return rc ? rc : vmfs_barrier(fs);
+	return rc ? rc : vmfs_barrier(fs);      /* VO4 */
 }
 
 static int add_name(struct vmfs_node *dir, const char *name, const struct vmfs_node *node)
@@ -313,7 +313,7 @@ static int judge_removal(struct vmfs_node *node, bool want_dir)
 /* The node's last name is durably gone: say so in the descriptor, free it when it is closed. */
 static int lose_name(struct vmfs_node *node)
 {
-	int rc = vmfs_barrier(node->fs);
+	int rc = vmfs_barrier(node->fs);        /* VO5 */
 
 	if (rc)
 		return rc;

@@ -211,7 +211,7 @@ static int write_window(struct vmfs_window *window, uint64_t offset, const uint8
 	if (!rc)
 		rc = vmfs_window_reserve(window);
 	if (!rc && taken)
-		rc = vmfs_barrier(fs);
+		rc = vmfs_barrier(fs);  /* VO1 */
 	if (!rc) {
 		cleared = clear_tbz(window, first, last);
 		rc = write_data(window, offset, bytes, len);
@@ -220,7 +220,7 @@ static int write_window(struct vmfs_window *window, uint64_t offset, const uint8
 		rc = vmfs_window_write_new(window);
 	/* A folder's length publishes what is in it; a file's only zeroes. */
 	if (!rc && (taken || cleared || (grows && vmfs_node_is_dir(node))))
-		rc = vmfs_barrier(fs);
+		rc = vmfs_barrier(fs);  /* VO2 */
 	if (rc) {
 		vmfs_window_abandon(window);
 		return rc;
@@ -361,7 +361,7 @@ static int drop_words(struct vmfs_window *window, uint32_t first, uint32_t end)
 	rc = vmfs_window_publish(window);
 	count = vmfs_window_freed(window, freed);
 	if (!rc)
-		rc = vmfs_barrier(node->fs);
+		rc = vmfs_barrier(node->fs);    /* VO3 */
 	return rc ? rc : vmfs_give_words(node->fs, freed, count);
 }
 
