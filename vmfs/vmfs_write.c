@@ -379,7 +379,8 @@ static int drop_blocks(struct vmfs_node *node, uint64_t first, uint64_t end, uin
 			return rc;
 		from = MAX(first, window.first_block);
 		/* The last step goes to the length itself: a folder's is whole records. */
-		node->fd.length = MIN(node->fd.length, from == first ? length : from * unit);
+		node->fd.length = MIN(node->fd.length, from == first ? length :
+							 MAX(length, from * unit));
 		rc = drop_words(&window, (uint32_t)(from - window.first_block),
 				(uint32_t)(end - window.first_block));
 		if (rc)
