@@ -138,6 +138,22 @@ else
 	echo "vmfs-fuse cannot mount here"
 fi
 
+# ---- thousands of files, changed at random ----
+
+churn=$OLDPWD/${BUILD:-build}/tests/integration/vmfs_churn
+mkdir "$work/tree"
+check "a volume for the churn" ctl mkfs --size 4GiB "$work/churned"
+check "5000 random changes" timeout 200 "$churn" "$work/churned" "${CHURN_SEED:-7}" 5000 "$work/tree"
+check "thousands of files: judged" judged "$work/churned"
+if [ -c /dev/fuse ] && timeout 60 vmfs-fuse "$work/churned" "$work/mnt" 2>/dev/null; then
+	mounted=1
+	check "vmfs-fuse has each of them, byte for byte" timeout 200 diff -r --exclude='.*.sf' \
+		"$work/tree" "$work/mnt"
+	echo "$(find "$work/tree" -type f | wc -l) files"
+	umount "$work/mnt" && mounted=
+fi
+rm -rf "$work/churned" "$work/tree"
+
 check "rm -r" ctl rm -r "$volume" folder
 for file in renamed blocks sparse empty; do
 	check "rm $file" ctl rm "$volume" $file
