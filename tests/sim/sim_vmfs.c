@@ -374,6 +374,38 @@ static void must_be_clean(void)
 	CHECK(result.total == 0);
 }
 
+/* A name that some operation gives; half of one and half of another is none (VO6). */
+static bool name_is_known(const char *name)
+{
+	static const char *const others[] = { ".", "..", "dir1", "dir2", "folder", "link", "moved" };
+	size_t len = strlen(name);
+	char known[128];
+
+	for (unsigned i = 0; i < ARRAY_COUNT(others); i++)
+		if (strcmp(name, others[i]) == 0)
+			return true;
+	for (unsigned i = 0; i < SLOTS; i++)
+		if (strcmp(name, name_of(i, known)) == 0)
+			return true;
+	return len > 3 && name[0] == '.' && strcmp(name + len - 3, ".sf") == 0;
+}
+
+static void check_names(struct vmfs *volume, const char *path)
+{
+	struct vmfs_entry entry;
+	struct vmfs_node *dir;
+	struct err err = { 0 };
+	uint64_t cursor = 0;
+
+	must(vmfs_walk(volume, path, &dir, &err), &err);
+	while (vmfs_readdir(dir, &cursor, &entry, &err) == 0) {
+		if (!name_is_known(entry.name))
+			fprintf(stderr, "nobody gave the name '%s'\n", entry.name);
+		CHECK(name_is_known(entry.name));
+	}
+	close_node(dir);
+}
+
 /* ---- the power cut ---- */
 
 static void apply(const struct vmfs_mem_event *event)
@@ -459,6 +491,9 @@ static void check_crash(size_t cut)
 		must(vmfs_fsck(volume, print_finding, NULL, &result, &err), &err);
 		CHECK_NEVER("a power cut left what it must not");
 	}
+	check_names(volume, "/");
+	check_names(volume, "/dir1");
+	check_names(volume, "/dir2");
 	for (unsigned i = 0; i < SLOTS; i++) {
 		bool changed = false, sound = read_slot(volume, i, &seen);
 
