@@ -17,6 +17,8 @@ packages=(
 	sqlite3 jq curl iproute2 python3 socat
 	# the test guest, scratch file systems
 	busybox-static cpio kmod xz-utils zstd xfsprogs e2fsprogs util-linux
+	# judges of VMFS volumes
+	vmfs-tools vmfs6-tools
 )
 
 die()

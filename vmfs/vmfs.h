@@ -8,9 +8,10 @@
  * How I/O is split.  A volume is opened on struct vmfs_io, a synchronous interface, and every
  * function here blocks: they belong on a worker's thread (worker.h), one at a time for each
  * volume.  Metadata operations are rare, long chains of dependent reads and ordered writes,
- * which as callbacks nobody could check.  The data of an open file are another matter: they
- * are a block device of their own (vmfs_file_dev.h) on the loop, which maps ranges to the
- * devices below and comes to the worker only for what is not mapped yet.
+ * which as callbacks nobody could check.  The data of an open file are another matter: a
+ * mirror drives them, so they are for a block device of their own on the loop, which keeps the
+ * runs that vmfs_run_at() tells, submits to the devices below by vmfs_lv_locate(), and comes to
+ * the worker only for what is not mapped yet (vmfs_allocate(), vmfs_discard()).
  *
  * Trust.  Nothing on the disk is trusted: every number is judged before it is used, and
  * memory is bounded by our limits, not by what the disk says.  A structure that contradicts
@@ -21,12 +22,12 @@
  *
  *   operation      order of writes, | is a barrier                      a crash may leave
  *   -----------------------------------------------------------------------------------------
- *   create         descriptor's bit | descriptor | directory data |     a lost descriptor,
+ *   create         descriptor's bit | descriptor, directory data |      a lost descriptor,
  *                  directory length                                     lost space
- *   mkdir          as create, the new directory's "." ".." and its      the same, or the
- *                  sub-block before its descriptor; parent's link       parent's link count
- *                  count with the parent's length                       wrong by one
- *   write, grow    bitmap bits | data, new pointer blocks | pointers,   lost space
+ *   mkdir          as create, the new directory's "." and ".." before   the same, or the
+ *                  the name; parent's link count with its length        parent's link count
+ *                                                                       wrong by one
+ *   write, grow    bitmap bits, data, new pointer blocks | pointers,    lost space
  *                  length
  *   eager zero     as write; the data are zeroes                        lost space
  *   thick          bitmap bits | pointers, marked "to be zeroed"        lost space
@@ -35,12 +36,18 @@
  *   discard        pointer block                                        truncate half done
  *   unlink         directory entry | link count 0 | bits                a lost descriptor,
  *                                                                       lost space
- *   rename         new entry | old entry gone                           both names
+ *   rename         new entry | a folder's ".." | old entry gone           both names
  *   rename over    old target's entry is pointed at the source          both names; the
  *                  (one sector) | old entry gone | target as unlink     target lost space
  *   remove entry   last record copied over it (below) | length          an entry twice
  *
- * "Lost" is allocated and unused: no file has wrong data, fsck frees it.
+ * "Lost" is allocated and unused: no file has wrong data.  The rules behind the order:
+ *   VO1  bits are taken, durably, before anything durable refers to the items
+ *   VO2  what a pointer will point at is durable before the pointer (so is a zeroed block)
+ *   VO3  items are given back only when nothing durable refers to them any more
+ *   VO4  a descriptor and its contents are durable before it gets a name
+ *   VO5  a name is durably gone before its descriptor says so
+ *   VO6  no directory record may be half of one file and half of another (U3)
  *
  * What is unsafe without a journal, because it needs two sectors to change at once:
  *   U1  A file whose data are in its descriptor outgrows it.  Sectors torn between: the

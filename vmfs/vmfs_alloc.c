@@ -3,8 +3,10 @@
  * vmfs_alloc.c - taking items of resource files and giving them back (VMFS5).
  *
  * A cluster's bitmap and counts are one sector, so each change of a cluster is atomic.  The
- * bits are taken before anything refers to the items, and given back only after nothing
- * durable does: what a crash leaves is lost, never shared (R-F6).
+ * bits are taken before anything refers to the items (VO1), and given back only after nothing
+ * durable does (VO3): what a crash leaves is lost, never shared.  vmfs_io is synchronous, so
+ * no write of ours to an item can still be under way when it is given back (R-F6); whoever
+ * writes past it must settle its writes first.
  */
 #include <errno.h>
 #include <stdlib.h>

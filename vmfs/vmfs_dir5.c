@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "blkmirror/base/overflow.h"
 #include "vmfs/vmfs_le.h"
 #include "vmfs/vmfs_private.h"
 
@@ -70,7 +71,7 @@ static bool spans_sectors(uint64_t offset, size_t len)
 #define RECORD_FD_OFFSET 4u
 
 /*
- * U3: no write may leave a record that is half of one file and half of another.  It is voided
+ * VO6, U3: no write may leave a record that is half of one file and half of another.  It is voided
  * first (its descriptor's address is 4 bytes of one sector), filled while it is void, and gets
  * its address last.
  */
@@ -111,6 +112,9 @@ int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry)
 	if (rc)
 		return rc;
 	vmfs_dir_forget(dir->fs);
+	/* A block that holds no record any more goes: other checkers call it lost. */
+	if (div_round_up(last, dir->fd.block_bytes) < div_round_up(dir->fd.length, dir->fd.block_bytes))
+		return vmfs_file_truncate(dir, last);
 	dir->fd.length = last;
 	dir->fd.mtime = vmfs_now_s(dir->fs);
 	return vmfs_node_store(dir);

@@ -38,8 +38,15 @@ static int give_under(struct vmfs_node *node, uint32_t top)
 	if (!upper[0])
 		return 0;
 	while (block < (top + 1) * span) {
-		int rc = vmfs_window_load(node, block, &window);
+		struct vmfs_leaf leaf;
+		int rc = vmfs_map_leaf(node, block, &leaf);
 
+		if (!rc && !leaf.table) {
+			block += leaf.count;
+			continue;
+		}
+		if (!rc)
+			rc = vmfs_window_load(node, block, &window);
 		if (!rc)
 			rc = give_window(&window);
 		if (rc)
@@ -72,7 +79,7 @@ int vmfs_node_free(struct vmfs_node *node)
 
 	CHECK(node->fd.link_count == 0);
 	if (!rc)
-		rc = vmfs_barrier(fs);
+		rc = vmfs_barrier(fs);  /* VO3 */
 	if (!rc)
 		rc = give_contents(node);
 	return rc ? rc : vmfs_give_fd(fs, node->address);

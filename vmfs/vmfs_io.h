@@ -4,8 +4,8 @@
  *
  * Synchronous on purpose.  Metadata operations are rare, long chains of dependent reads and
  * ordered writes; as straight code on a worker's thread they can be read and reasoned about,
- * and a store that hangs hangs only that worker.  The data of an open file do not come this
- * way: vmfs_file_dev.h maps them to the block devices below, asynchronously.
+ * and a store that hangs hangs only that worker.  The data of an open file need not
+ * come this way: vmfs.h says how they are mapped to the block devices below.
  *
  * The sector is the unit of atomicity: a write of one block of block_bytes lands whole or not
  * at all; of a longer one each block by itself, in any order, until the next flush.

@@ -154,11 +154,9 @@ static int move_contents(struct vmfs_node *node, enum vmfs_zla zla)
 	rc = take_words(node, to_sub_block ? VMFS_RES_SBC : VMFS_RES_FBB, words, count);
 	if (rc)
 		return rc;
-	rc = vmfs_barrier(fs);
+	rc = copy_out(node, words, count, unit);
 	if (!rc)
-		rc = copy_out(node, words, count, unit);
-	if (!rc)
-		rc = vmfs_barrier(fs);
+		rc = vmfs_barrier(fs);  /* VO1, VO2 */
 	if (rc) {
 		if (!fs->failed)
 			(void)vmfs_give_words(fs, words, count);
@@ -195,14 +193,12 @@ static int push_down(struct vmfs_node *node, enum vmfs_zla zla)
 	for (uint32_t i = 0; i < fs->geometry->pointer_count; i++)
 		vmfs_table_set_word(fs, table, i, vmfs_node_pointer(node, i));
 	rc = vmfs_res_locate(&fs->res[kind], addr.cluster, addr.item, &place, &room);
-	if (!rc)
-		rc = vmfs_barrier(fs);
 	if (!rc) {
 		vmfs_table_forget(fs, place);
 		rc = vmfs_volume_write(fs, place, table, sizeof(table));
 	}
 	if (!rc)
-		rc = vmfs_barrier(fs);
+		rc = vmfs_barrier(fs);  /* VO1, VO2 */
 	if (rc) {
 		if (!fs->failed)
 			(void)vmfs_give_words(fs, &word, 1);

@@ -21,6 +21,8 @@
 #define VH_BLOCKS 4u
 #define FDC_FIRST_BLOCK 4u
 #define SYSTEM_FD_COUNT 8u
+#define FILES_MAX 65536u                /* what 256 blocks of descriptors hold */
+#define FILES_MIN 32u
 #define US_PER_S UINT64_C(1000000)
 
 /* One resource file to be. */
@@ -55,10 +57,12 @@ static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)
 static void size_plans(struct mkfs *mkfs)
 {
 	uint64_t blocks = mkfs->block_count;
+	uint64_t files = mkfs->options->file_count ? mkfs->options->file_count :
+						     clamp(blocks * 2, 4096, FILES_MAX);
 
 	mkfs->plans[VMFS_RES_FBB] = (struct plan){ VMFS_RES_FBB, VMFS_FD_FBB, 200, 0, blocks, 0, 0, 0 };
 	mkfs->plans[VMFS_RES_FDC] = (struct plan){ VMFS_RES_FDC, VMFS_FD_FDC, 32, FD_BYTES,
-		round_down(clamp(blocks * 2, 4096, 65536), 32), 0, 0, 0 };
+		round_up(files, 32), 0, 0, 0 };
 	mkfs->plans[VMFS_RES_PBC] = (struct plan){ VMFS_RES_PBC, VMFS_FD_PBC, 16, 0x1000,
 		round_down(clamp(blocks / 128, 256, 61440), 16), 0, 0, 0 };
 	mkfs->plans[VMFS_RES_SBC] = (struct plan){ VMFS_RES_SBC, VMFS_FD_SBC, 32, SUB_BLOCK,
@@ -574,6 +578,10 @@ static int prepare(struct mkfs *mkfs, struct vmfs_io *const *ios, unsigned count
 	if (mkfs->options->label && strlen(mkfs->options->label) > VMFS_LABEL_MAX)
 		return err_set(err, ERR_VMFS_NAME, -EINVAL, "the label is longer than %u bytes",
 			       VMFS_LABEL_MAX);
+	if (mkfs->options->file_count &&
+	    (mkfs->options->file_count < FILES_MIN || mkfs->options->file_count > FILES_MAX))
+		return err_set(err, ERR_VMFS_LIMIT, -EINVAL, "a volume holds %u to %u files", FILES_MIN,
+			       FILES_MAX);
 	mkfs->lv = (struct vmfs_lv){ .extent_count = count, .major = 5,
 				     .block_bytes = VMFS_SECTOR_BYTES, .dirty = true };
 	for (unsigned i = 0; i < count; i++) {

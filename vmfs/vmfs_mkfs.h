@@ -25,6 +25,7 @@
 
 struct vmfs_mkfs_options {
 	const char *label;              /* at most VMFS_LABEL_MAX bytes; NULL: none */
+	uint64_t file_count;            /* descriptors; 0: by the volume's size */
 	bool overwrite;                 /* although a device holds a VMFS volume */
 	bool reads_zero;                /* the devices are fresh: what is not written is zero */
 	uint32_t now_s;                 /* 0: the system's clock */

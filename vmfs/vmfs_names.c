@@ -170,16 +170,14 @@ static void discard_new(struct vmfs_node *node)
 	(void)vmfs_node_drop(node);
 }
 
-/* The whole descriptor, lock block included, must be durable before it gets a name. */
+/* The whole descriptor, lock block included; it may not say "in use" before its bit does. */
 static int store_new(struct vmfs_node *node)
 {
 	struct vmfs *fs = node->fs;
-	int rc = vmfs_barrier(fs);      /* its bit */
+	int rc = vmfs_barrier(fs);      /* VO1 */
 
 	vmfs_fd_encode(&node->fd, node->raw + fs->geometry->lock_bytes);
-	if (!rc)
-		rc = vmfs_volume_write(fs, node->volume_offset, node->raw, fs->geometry->fd_bytes);
-	return rc ? rc : vmfs_barrier(fs);
+	return rc ? rc : vmfs_volume_write(fs, node->volume_offset, node->raw, fs->geometry->fd_bytes);
 }
 
 static int add_name(struct vmfs_node *dir, const char *name, const struct vmfs_node *node)
@@ -208,8 +206,8 @@ static int fill_dir(struct vmfs_node *node, struct vmfs_node *parent)
 }
 
 /*
- * The contents go first: they store the descriptor too, which nobody refers to yet.  For that
- * its lock block must be right.
+ * The contents go first: they store the descriptor too, which nobody refers to yet.  Adding
+ * the name makes all of it durable before the folder's length takes the name in (VO4).
  */
 static int make(struct vmfs_node *dir, const char *name, struct vmfs_node *node,
 		const char *target)
@@ -220,8 +218,6 @@ static int make(struct vmfs_node *dir, const char *name, struct vmfs_node *node,
 		rc = fill_dir(node, dir);
 	if (!rc && target)
 		rc = vmfs_file_write(node, 0, (const uint8_t *)target, strlen(target));
-	if (!rc)
-		rc = vmfs_barrier(dir->fs);
 	/* The parent's count goes out with its length: U4 when the name fails. */
 	if (!rc && node->fd.type == VMFS_TYPE_DIR)
 		dir->fd.link_count++;
@@ -313,7 +309,7 @@ static int judge_removal(struct vmfs_node *node, bool want_dir)
 /* The node's last name is durably gone: say so in the descriptor, free it when it is closed. */
 static int lose_name(struct vmfs_node *node)
 {
-	int rc = vmfs_barrier(node->fs);
+	int rc = vmfs_barrier(node->fs);        /* VO5 */
 
 	if (rc)
 		return rc;

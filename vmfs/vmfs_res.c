@@ -17,6 +17,7 @@
 #define GROUP_OFFSET_MAX (1u << 20)
 #define CLUSTERS_PER_GROUP_MAX 1024u
 #define CLUSTERS_MAX (1u << 22)         /* what an address can name */
+#define DESCRIPTORS_MAX (1u << 20)      /* ESXi makes 130,690 at most */
 
 static const struct {
 	const char *name;
@@ -95,6 +96,9 @@ static bool count_is_sound(const struct vmfs_res *res)
 	/* Whoever keeps something for each item (fsck) is bounded by the volume's real size. */
 	if (clusters > CLUSTERS_MAX ||
 	    res->item_count * res->header.item_bytes > res->fs->lv.size_bytes)
+		return false;
+	if (res->kind == VMFS_RES_FDC && (clusters > VMFS_FD_CLUSTERS_MAX ||
+					  res->item_count > DESCRIPTORS_MAX))
 		return false;
 	if (res->kind == VMFS_RES_FBB)
 		return res->item_count <= res->fs->file_block_count;

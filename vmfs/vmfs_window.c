@@ -5,9 +5,8 @@
  *   load      the words of the table that covers a block; no table: all holes
  *   (change words[])
  *   reserve   take the pointer blocks that are missing
- *   | barrier: bits are durable before anything refers to them
  *   write_new pointer blocks nobody refers to yet
- *   | barrier: what pointers will point at is durable
+ *   | barrier: bits (VO1) and what pointers will point at (VO2) are durable
  *   publish   words of tables in use, and the descriptor
  *
  * To shrink, words become 0 and only publish runs; after a barrier the caller gives back what

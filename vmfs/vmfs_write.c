@@ -210,17 +210,17 @@ static int write_window(struct vmfs_window *window, uint64_t offset, const uint8
 
 	if (!rc)
 		rc = vmfs_window_reserve(window);
-	if (!rc && taken)
-		rc = vmfs_barrier(fs);
 	if (!rc) {
 		cleared = clear_tbz(window, first, last);
 		rc = write_data(window, offset, bytes, len);
 	}
 	if (!rc)
 		rc = vmfs_window_write_new(window);
+	if (!rc && (taken || cleared))
+		rc = vmfs_barrier(fs);  /* VO1, VO2 */
 	/* A folder's length publishes what is in it; a file's only zeroes. */
-	if (!rc && (taken || cleared || (grows && vmfs_node_is_dir(node))))
-		rc = vmfs_barrier(fs);
+	if (!rc && grows && vmfs_node_is_dir(node))
+		rc = vmfs_barrier(fs);  /* VO4 */
 	if (rc) {
 		vmfs_window_abandon(window);
 		return rc;
@@ -361,7 +361,7 @@ static int drop_words(struct vmfs_window *window, uint32_t first, uint32_t end)
 	rc = vmfs_window_publish(window);
 	count = vmfs_window_freed(window, freed);
 	if (!rc)
-		rc = vmfs_barrier(node->fs);
+		rc = vmfs_barrier(node->fs);    /* VO3 */
 	return rc ? rc : vmfs_give_words(node->fs, freed, count);
 }
 
@@ -372,13 +372,22 @@ static int drop_blocks(struct vmfs_node *node, uint64_t first, uint64_t end, uin
 
 	while (first < end) {
 		struct vmfs_window window;
+		struct vmfs_leaf leaf;
 		uint64_t from;
-		int rc = vmfs_window_load(node, end - 1, &window);
+		int rc = vmfs_map_leaf(node, end - 1, &leaf);
 
+		if (!rc && !leaf.table) {
+			end = MAX(first, round_down(end - 1, VMFS_WINDOW_WORDS));
+			continue;
+		}
+		if (!rc)
+			rc = vmfs_window_load(node, end - 1, &window);
 		if (rc)
 			return rc;
 		from = MAX(first, window.first_block);
-		node->fd.length = MIN(node->fd.length, MAX(length, from * unit));
+		/* The last step goes to the length itself: a folder's is whole records. */
+		node->fd.length = MIN(node->fd.length, from == first ? length :
+							 MAX(length, from * unit));
 		rc = drop_words(&window, (uint32_t)(from - window.first_block),
 				(uint32_t)(end - window.first_block));
 		if (rc)
@@ -527,8 +536,6 @@ static int allocate_window(struct vmfs_window *window, uint32_t first, uint32_t 
 
 	if (!rc)
 		rc = vmfs_window_reserve(window);
-	if (!rc && taken)
-		rc = vmfs_barrier(node->fs);
 	if (!rc && !lazy) {
 		rc = zero_fresh(window, first, end);
 		cleared = clear_tbz(window, first, end);
@@ -536,7 +543,7 @@ static int allocate_window(struct vmfs_window *window, uint32_t first, uint32_t 
 	if (!rc)
 		rc = vmfs_window_write_new(window);
 	if (!rc && (taken || cleared))
-		rc = vmfs_barrier(node->fs);
+		rc = vmfs_barrier(node->fs);    /* VO1, VO2 */
 	if (rc) {
 		vmfs_window_abandon(window);
 		return rc;

@@ -205,6 +205,8 @@ static const char **value_of(struct ctl_args *args, const char *option)
 		return &args->version;
 	if (strcmp(option, "--size") == 0)
 		return &args->size;
+	if (strcmp(option, "--files") == 0)
+		return &args->files;
 	if (strcmp(option, "--extent") == 0 && args->extent_count < CTL_WORDS_MAX)
 		return &args->extents[args->extent_count++];
 	return NULL;

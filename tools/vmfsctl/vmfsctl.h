@@ -22,7 +22,7 @@ struct ctl_args {
 	bool long_form;                 /* -l */
 	bool recursive;                 /* -r */
 	bool force;                     /* --force */
-	const char *label, *version, *size;
+	const char *label, *version, *size, *files;
 };
 
 /* A volume that a command has open. */

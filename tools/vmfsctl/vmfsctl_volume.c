@@ -2,6 +2,7 @@
 /* vmfsctl_volume.c - the verbs for whole volumes: mkfs, fsck. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "blkmirror/base/units.h"
@@ -30,6 +31,15 @@ static int open_devices(const struct ctl_args *args, uint64_t size_bytes, struct
 	return CTL_DONE;
 }
 
+static bool parse_count(const char *text, uint64_t *out)
+{
+	char *end;
+
+	errno = 0;
+	*out = strtoull(text, &end, 10);
+	return !errno && *text >= '1' && *text <= '9' && !*end;
+}
+
 static int verb_mkfs(const struct ctl_args *args)
 {
 	struct vmfs_mkfs_options options = { .label = args->label, .overwrite = args->force };
@@ -40,6 +50,10 @@ static int verb_mkfs(const struct ctl_args *args)
 
 	if (args->version && strcmp(args->version, "5") != 0) {
 		err_set(&err, ERR_VMFS_UNSUPPORTED, -ENOTSUP, "only volumes of version 5 are made");
+		return ctl_error(&err);
+	}
+	if (args->files && !parse_count(args->files, &options.file_count)) {
+		err_set(&err, ERR_USAGE, -EINVAL, "--files takes a number");
 		return ctl_error(&err);
 	}
 	if (args->size && units_parse_size(args->size, &size_bytes, &err))
@@ -84,7 +98,7 @@ static int verb_fsck(const struct ctl_args *args)
 }
 
 const struct ctl_verb ctl_volume_verbs[] = {
-	{ "mkfs", "VOLUME [EXTENT]...", "[--label TEXT] [--size N] [--version 5] [--force]",
+	{ "mkfs", "VOLUME [EXTENT]...", "[--label TEXT] [--size N] [--files N] [--version 5] [--force]",
 	  "make a VMFS5 volume; --size: in new files", 1, 32, verb_mkfs },
 	{ "fsck", "VOLUME", "", "check a volume; exit 3: not clean", 1, 1, verb_fsck },
 	{ 0 },
