@@ -129,6 +129,7 @@ struct mover_disk_stats {
 	uint64_t dirty_bytes;
 	uint64_t suspect_bytes;         /* under target legs that have not settled (R2) */
 	uint64_t active_bytes;          /* in active extents of the journal (R-J2) */
+	uint64_t journal_dirty_bytes;   /* persisted as dirty: with active_bytes, what a crash now would cost */
 	uint64_t verified_bytes, unverified_bytes;
 	uint64_t verify_read_bytes;
 	uint64_t verify_mismatches;

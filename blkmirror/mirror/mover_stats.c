@@ -19,6 +19,7 @@ static void part_stats(const struct mover_part *part, struct mover_disk_stats *o
 		journal_stats(part->journal, &journal);
 	*out = (struct mover_disk_stats){
 		.active_bytes = journal.active_bytes,
+		.journal_dirty_bytes = journal.dirty_bytes,
 		.size_bytes = mirror_size_bytes(part->mirror),
 		.copied_bytes = copy.copied_bytes, .zero_bytes = copy.zero_bytes,
 		.hole_bytes = copy.hole_bytes, .recopied_bytes = copy.recopied_bytes,

@@ -90,7 +90,8 @@ static json_t *disk_status_json(const struct relocate_disk_status *disk)
 {
 	const struct mover_disk_stats *stats = &disk->stats;
 	json_t *object = json_pack(
-		"{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "disk",
+		"{s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+		"s:I}", "disk",
 		json_edge_text(disk->name), "source", json_edge_text(disk->source), "target",
 		json_edge_text(disk->target), "authoritative",
 		disk->target_authoritative ? "target" : "source", "copied_bytes",
@@ -102,7 +103,8 @@ static json_t *disk_status_json(const struct relocate_disk_status *disk)
 		(json_int_t)stats->mirrored_bytes, "shed_bytes", (json_int_t)stats->shed_bytes,
 		"dirty_bytes", (json_int_t)stats->dirty_bytes,
 		"suspect_bytes", (json_int_t)stats->suspect_bytes, "active_bytes",
-		(json_int_t)stats->active_bytes);
+		(json_int_t)stats->active_bytes, "journal_dirty_bytes",
+		(json_int_t)stats->journal_dirty_bytes);
 
 	if (object)
 		json_object_set_new(object, "verified",

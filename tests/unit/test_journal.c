@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_journal.c - who waits for an extent is always told when to ask again (journal.h). */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include "blkmirror/base/loop_sim.h"
+#include "blkmirror/base/overflow.h"
+#include "blkmirror/journal/journal.h"
+#include "tests/lib/ram_dev.h"
+
+#define SIZE_BYTES (UINT64_C(16) << 20)
+#define REGION_BYTES (64u << 10)
+
+static struct journal *made;
+static unsigned told;
+
+static void settle(struct loop *loop)
+{
+	while (loop_sim_step(loop))
+		;
+}
+
+static void opened(struct journal *journal, int result, void *user)
+{
+	(void)user;
+	assert_int_equal(result, 0);
+	made = journal;
+}
+
+static void touch_in_flight(void *user)
+{
+	(void)user;
+}
+
+static void flush_both(void *user)
+{
+	(void)user;
+	journal_flushed(made, 0);
+}
+
+static void checkpointed(int result, void *user)
+{
+	(void)user;
+	assert_int_equal(result, 0);
+}
+
+static void ready(struct journal_wait *wait)
+{
+	(void)wait;
+	told++;
+}
+
+/* A journal with a log of one extent that knows every region as clean. */
+static struct journal *clean_journal(struct loop *loop, struct dirty_bitmap *none,
+				     struct ram_dev **dev)
+{
+	const struct journal_identity identity = { .size_bytes = SIZE_BYTES,
+						   .region_bytes = REGION_BYTES,
+						   .log_extents = 1, .journal_id = "t1-00" };
+	const struct journal_checkpoint_ops ops = { .dirty = none,
+						    .touch_in_flight = touch_in_flight,
+						    .flush_both = flush_both,
+						    .done = checkpointed };
+
+	*dev = ram_dev_new(loop, round_up(journal_device_bytes(&identity), 4096));
+	assert_non_null(*dev);
+	journal_create(&(*dev)->dev, &identity, opened, NULL);
+	settle(loop);
+	journal_checkpoint(made, &ops, NULL);
+	settle(loop);
+	assert_false(journal_in_checkpoint(made));
+	assert_false(journal_is_dirty(made, 0));
+	return made;
+}
+
+/*
+ * The only extent was made active for a request that is gone and has written nothing: it can
+ * leave without a map write, at once, before who asked for its place has begun to wait.
+ */
+static void test_told_when_an_untouched_extent_leaves(void **unused)
+{
+	struct loop *loop = loop_sim_new(1);
+	struct dirty_bitmap *none = dirty_bitmap_new(SIZE_BYTES, REGION_BYTES);
+	struct journal_wait gone = { .ready = ready }, second = { .ready = ready };
+	struct ram_dev *dev;
+	struct journal *journal = clean_journal(loop, none, &dev);
+	unsigned asked = 0;
+
+	(void)unused;
+	list_init(&gone.node);
+	list_init(&second.node);
+	assert_false(journal_admit(journal, 0, 4096, &gone));
+	journal_wait_cancel(&gone);
+	settle(loop);
+	told = 0;
+	while (!journal_admit(journal, SIZE_BYTES / 2, 4096, &second)) {
+		assert_true(asked++ < 10);
+		settle(loop);
+		assert_int_equal(told, asked);
+	}
+	settle(loop);
+	journal_free(journal);
+	blk_close(&dev->dev);
+	dirty_bitmap_free(none);
+	loop_free(loop);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_told_when_an_untouched_extent_leaves),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
