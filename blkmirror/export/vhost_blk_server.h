@@ -75,7 +75,7 @@ void vhost_blk_server_resized(struct vhost_blk_server *server);
 /*
  * Stop: accept nobody, take no new requests, let what is in flight complete and be told to the
  * guest, close the connection, free the server, then call closed() from a posted task.  A
- * device that hangs delays the end as long.
+ * device that hangs delays the end as long; its front end is let go after drain_timeout_ns.
  *
  * listen_fd_out: NULL closes the listening socket; else it stays open for a successor and is
  * given back there, at once.
