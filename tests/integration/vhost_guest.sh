@@ -5,8 +5,8 @@
 # It works on its disk and keeps a ledger of every acknowledged request, while the disk is
 # relocated under it, the daemon is killed and started again, at rest and in the middle of a
 # move, and its memory is saved by a live migration and goes on in a second QEMU: what we wrote into
-# that memory meanwhile is in the stream only if it was marked.  At the end guest and host read the
-# disk, and a discard from inside gives the space back.
+# that memory meanwhile is in the stream only if it was marked (R-E4), so the two memories are
+# compared.  At the end guest and host read the disk, and a discard from inside gives the space back.
 set -eu
 cd "$(dirname "$0")/../.."
 for program in qemu-system-x86_64 python3; do
@@ -58,6 +58,15 @@ print(json.dumps(answer["return"]))
 PYTHON
 }
 
+# The guest's memory, as its QEMU has it.
+memory_of() {
+	local fd
+	for fd in "/proc/${GUEST_PID[$1]}/fd"/*; do
+		[[ $(readlink "$fd") != /memfd:memory-backend-memfd* ]] || { cat "$fd"; return; }
+	done
+	fail "no memory in ${GUEST_PID[$1]}"
+}
+
 # The guest's figures since the last call; no request of it may have failed.
 phase() {
 	guest_say "$vm" "phase $1"
@@ -100,7 +109,10 @@ socket=$(jq -r .socket <<<"$answer")
 [ "$(bm disk attach a:vm/vm.vmdk 2>&1 >/dev/null | grep -c BM-1207)" = 1 ] || fail "attached twice"
 mapfile -t disk < <(guest_vhost_disk "$socket" 2)
 vm=$dir/vm1
-command="ledger --run $run --rate 400 /dev/vda; read word; blkdiscard /dev/vda; echo DISCARDED \$?"
+# The page cache is memory that nobody writes but us.
+reader="while sleep 0.02; do echo 1 >/proc/sys/vm/drop_caches; dd if=/dev/vda bs=64k count=256 of=/dev/null; done"
+command="($reader) 2>/dev/null & ledger --run $run --rate 400 /dev/vda; kill \$!; read word; \
+blkdiscard /dev/vda; echo DISCARDED \$?"
 export GUEST_CPUS=2
 guest_start "$vm" "$command" "${disk[@]}"
 guest_wait "$vm" '^LEDGER READY' 90
@@ -154,13 +166,27 @@ for _ in $(seq 600); do
 	sleep 0.1
 done
 [ "$state" = completed ] || fail "the migration is $state"
+memory_of "$vm" >"$dir/memory.source"
 qmp "$vm/qmp.sock" quit >/dev/null || true
 guest_join "$vm" 30
 vm=$dir/vm2
-guest_start "$vm" "$command" "${disk[@]}" -incoming "exec:cat $dir/memory"
+guest_start "$vm" "$command" "${disk[@]}" -S -incoming "exec:cat $dir/memory"
+state=inmigrate
+for _ in $(seq 600); do
+	[ ! -S "$vm/qmp.sock" ] || state=$(qmp "$vm/qmp.sock" query-status | jq -r .status)
+	[ "$state" = inmigrate ] || break
+	sleep 0.1
+done
+[ "$state" = paused ] || fail "the second QEMU is $state"
+memory_of "$vm" >"$dir/memory.target"
+differ=$(cmp -l "$dir/memory.source" "$dir/memory.target" | awk '{ print int(($1 - 1) / 4096) }' |
+	uniq | wc -l)
+[ "$differ" = 0 ] || fail "$differ pages of the guest's memory differ: not marked"
+rm "$dir"/memory*
+qmp "$vm/qmp.sock" cont >/dev/null
 works_again
 phase restored
-echo "ok 4: saved under load, and goes on in another QEMU"
+echo "ok 4: saved under load, equal to the page, and goes on in another QEMU"
 
 # ---- was anything lost? ----
 
