@@ -239,7 +239,7 @@ static void conn_drain_timed_out(struct timer *timer)
 {
 	struct vhost_conn *conn = container_of(timer, struct vhost_conn, drain_timer);
 
-	log_warn("vhost", "%s: front end dropped: %s, and the device keeps %u requests for too long",
+	log_warn("vhost", "%s: front end dropped: %s, and the device keeps %u requests too long",
 		 conn->server->name, conn->draining ? "a ring has to stop" : "the export ends",
 		 conn->in_flight);
 	conn_die(conn);

@@ -72,7 +72,7 @@ static const char *walk_descend(const struct vhost_ring *ring, const struct vhos
 				const struct vring_desc *desc, struct walk *walk)
 {
 	struct iovec table;
-	uint32_t count = 0;
+	struct vhost_pieces pieces = { .list = &table, .max = 1 };
 
 	if (!ring->indirect)
 		return "an indirect descriptor that was not negotiated";
@@ -83,7 +83,7 @@ static const char *walk_descend(const struct vhost_ring *ring, const struct vhos
 	if (desc->len == 0 || desc->len % sizeof(struct vring_desc) ||
 	    desc->len / sizeof(struct vring_desc) > VHOST_RING_SIZE_MAX)
 		return "an indirect table of a length that cannot be";
-	if (!vhost_memory_pieces(memory, desc->addr, desc->len, &table, 0, &count, 1))
+	if (!vhost_memory_pieces(memory, desc->addr, desc->len, &pieces))
 		return "an indirect table that is not in one memory region";
 	walk->table = table.iov_base;
 	walk->table_count = walk->left = desc->len / (uint32_t)sizeof(struct vring_desc);
@@ -96,6 +96,8 @@ static const char *walk_piece(const struct vhost_memory *memory, const struct vr
 			      struct vhost_chain *chain, bool *seen_writable)
 {
 	bool is_writable = desc->flags & VRING_DESC_F_WRITE;
+	struct vhost_pieces pieces = { .list = chain->pieces, .count = chain->count,
+				       .max = VHOST_CHAIN_PIECES_MAX };
 
 	if (desc->len == 0)
 		return "a descriptor of no length";
@@ -105,11 +107,11 @@ static const char *walk_piece(const struct vhost_memory *memory, const struct vr
 		chain->readable_count = chain->count;
 		*seen_writable = true;
 	}
-	if (!vhost_memory_pieces(memory, desc->addr, desc->len, chain->pieces,
-				 *seen_writable ? chain->readable_count : 0, &chain->count,
-				 VHOST_CHAIN_PIECES_MAX))
-		return chain->count == VHOST_CHAIN_PIECES_MAX ?
-			"a chain of too many pieces" : "a descriptor in no memory region";
+	pieces.join = *seen_writable ? chain->readable_count : 0;
+	if (!vhost_memory_pieces(memory, desc->addr, desc->len, &pieces))
+		return pieces.count == pieces.max ? "a chain of too many pieces" :
+						    "a descriptor in no memory region";
+	chain->count = pieces.count;
 	return NULL;
 }
 

@@ -90,7 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		vhost_fuzz_hang_up();
 		if (data[0] & SCRIBBLES)
 			scribble(front, data + FIXED, size - FIXED);
-		/* A region of another kind is refused; of the right kind, it is read within bounds. */
+		/* A region of another kind is refused; of ours, it is read within bounds. */
 		if (begin(front, data[0]))
 			CHECK(front_stop_queue(front, 0) >= 0);
 		vhost_fuzz_settle();

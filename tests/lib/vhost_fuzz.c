@@ -80,7 +80,8 @@ static void front_forget(struct front *front)
 	front->inflight_fd = -1;
 	memset(front->memory, 0, DIRTY_BYTES);
 	for (uint32_t i = 0; i < FRONT_QUEUES_MAX; i++)
-		front->queues[i].next_avail = front->queues[i].next_used = front->queues[i].base = 0;
+		front->queues[i].next_avail = front->queues[i].next_used =
+			front->queues[i].base = 0;
 }
 
 struct front *vhost_fuzz_front(void)
