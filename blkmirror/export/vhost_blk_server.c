@@ -127,7 +127,8 @@ static void server_listener_ready(struct watch *watch, unsigned events)
 
 static void server_accept_again(struct timer *timer)
 {
-	struct vhost_blk_server *server = container_of(timer, struct vhost_blk_server, accept_again);
+	struct vhost_blk_server *server =
+		container_of(timer, struct vhost_blk_server, accept_again);
 
 	watch_set_events(&server->listener, WATCH_READ);
 }

@@ -13,16 +13,16 @@
 _Static_assert(sizeof(struct virtio_blk_config) <= VHOST_USER_CONFIG_BYTES_MAX, "it fits");
 
 /* Of every disk. */
-#define FEATURES_ALWAYS                                                                          \
-	(BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | \
-	 BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) |   \
-	 BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_MQ) |           \
-	 BIT(VIRTIO_BLK_F_WRITE_ZEROES) | BIT(VHOST_F_LOG_ALL_BIT) |                             \
-	 BIT(VHOST_USER_F_PROTOCOL_FEATURES_BIT))
+static const uint64_t features_always =
+	BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |
+	BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) | BIT(VIRTIO_BLK_F_BLK_SIZE) |
+	BIT(VIRTIO_BLK_F_FLUSH) | BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_MQ) |
+	BIT(VIRTIO_BLK_F_WRITE_ZEROES) | BIT(VHOST_F_LOG_ALL_BIT) |
+	BIT(VHOST_USER_F_PROTOCOL_FEATURES_BIT);
 
 uint64_t vhost_features_offered(const struct vhost_blk_server *server)
 {
-	uint64_t features = FEATURES_ALWAYS;
+	uint64_t features = features_always;
 
 	if (server->read_only)
 		features |= BIT(VIRTIO_BLK_F_RO);
@@ -38,7 +38,7 @@ uint64_t vhost_features_known(void)
 	 * A guest keeps what it negotiated when the daemon is restarted, though the disk may
 	 * lie on another store by then: zeroes are a lawful answer to a discard, too.
 	 */
-	return FEATURES_ALWAYS | BIT(VIRTIO_BLK_F_RO) | BIT(VIRTIO_BLK_F_DISCARD);
+	return features_always | BIT(VIRTIO_BLK_F_RO) | BIT(VIRTIO_BLK_F_DISCARD);
 }
 
 uint64_t vhost_protocol_features(void)

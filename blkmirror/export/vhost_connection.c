@@ -91,7 +91,8 @@ void vhost_conn_drained(struct vhost_conn *conn)
 	struct vhost_wire_vring_state wire = { .index = queue->index };
 
 	conn->draining = NULL;
-	timer_stop(&conn->drain_timer);
+	if (conn->state == VHOST_OPEN)
+		timer_stop(&conn->drain_timer);
 	vhost_queue_stop(queue);
 	wire.value = queue->place.next_avail;
 	send_answer(conn, VHOST_USER_GET_VRING_BASE, &wire, sizeof(wire), -1);
@@ -238,9 +239,9 @@ static void conn_drain_timed_out(struct timer *timer)
 {
 	struct vhost_conn *conn = container_of(timer, struct vhost_conn, drain_timer);
 
-	log_warn("vhost", "%s: front end dropped: queue %u has to stop, and the device keeps %u of its "
-		 "requests for too long", conn->server->name, conn->draining->index,
-		 conn->draining->in_flight);
+	log_warn("vhost", "%s: front end dropped: %s, and the device keeps %u requests too long",
+		 conn->server->name, conn->draining ? "a ring has to stop" : "the export ends",
+		 conn->in_flight);
 	conn_die(conn);
 	vhost_conn_settle(conn);
 }
@@ -291,6 +292,9 @@ void vhost_conn_finish(struct vhost_conn *conn)
 		return;
 	conn->state = VHOST_CLOSING;
 	watch_set_events(&conn->watch, WATCH_HANGUP);
+	/* Its messages are not answered any more, so it must not wait for ever either. */
+	if (!conn->drain_timer.started)
+		timer_start(&conn->drain_timer, conn->server->drain_timeout_ns);
 }
 
 void vhost_conn_probe(struct vhost_conn *conn)

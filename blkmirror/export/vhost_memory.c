@@ -152,8 +152,25 @@ static const struct vhost_region *region_at(const struct vhost_memory *memory, u
 	return NULL;
 }
 
+static bool pieces_add(struct vhost_pieces *pieces, uint8_t *bytes, uint64_t len_bytes)
+{
+	struct iovec *last = NULL;
+
+	CHECK(pieces->list);
+	if (pieces->count > pieces->join)
+		last = &pieces->list[pieces->count - 1];
+	if (last && (uint8_t *)last->iov_base + last->iov_len == bytes) {
+		last->iov_len += len_bytes;
+		return true;
+	}
+	if (pieces->count == pieces->max)
+		return false;
+	pieces->list[pieces->count++] = (struct iovec){ .iov_base = bytes, .iov_len = len_bytes };
+	return true;
+}
+
 bool vhost_memory_pieces(const struct vhost_memory *memory, uint64_t gpa, uint64_t len_bytes,
-			 struct iovec *pieces, uint32_t join, uint32_t *count, uint32_t max)
+			 struct vhost_pieces *pieces)
 {
 	uint64_t end;
 
@@ -161,21 +178,14 @@ bool vhost_memory_pieces(const struct vhost_memory *memory, uint64_t gpa, uint64
 		return false;
 	while (len_bytes) {
 		const struct vhost_region *region = region_at(memory, gpa);
-		uint8_t *bytes;
-		uint64_t part;
+		uint64_t into, part;
 
 		if (!region)
 			return false;
-		bytes = region->map->bytes + (gpa - region->gpa);
-		part = MIN(len_bytes, region->len_bytes - (gpa - region->gpa));
-		if (*count > join && (uint8_t *)pieces[*count - 1].iov_base +
-					     pieces[*count - 1].iov_len == bytes) {
-			pieces[*count - 1].iov_len += part;
-		} else {
-			if (*count == max)
-				return false;
-			pieces[(*count)++] = (struct iovec){ .iov_base = bytes, .iov_len = part };
-		}
+		into = gpa - region->gpa;
+		part = MIN(len_bytes, region->len_bytes - into);
+		if (!pieces_add(pieces, region->map->bytes + into, part))
+			return false;
 		gpa += part;
 		len_bytes -= part;
 	}

@@ -45,7 +45,7 @@ void vhost_memory_put(struct vhost_memory *memory);
  */
 MUST_CHECK int vhost_memory_add(struct vhost_memory *memory, const struct vhost_wire_region *wire,
 				int fd);
-/* A copy that shares the maps; without region `except` where that is below count.  NULL: no memory. */
+/* A copy that shares the maps, without region `except` (UINT32_MAX: with all).  NULL: no memory. */
 struct vhost_memory *vhost_memory_copy(const struct vhost_memory *memory, uint32_t except);
 /* The region that is exactly this one; count when there is none. */
 uint32_t vhost_memory_find(const struct vhost_memory *memory,
@@ -54,13 +54,18 @@ uint32_t vhost_memory_find(const struct vhost_memory *memory,
 /* The bytes at a front end's address, all in one region; NULL where they are not. */
 void *vhost_memory_at_hva(const struct vhost_memory *memory, uint64_t hva, uint64_t len_bytes);
 
+struct vhost_pieces {
+	struct iovec *list;             /* the caller's */
+	uint32_t count, max;
+	uint32_t join;                  /* from here on, pieces that follow each other become one */
+};
+
 /*
- * Append the bytes at a guest's address to pieces[*count], one piece per region that they span;
- * pieces that follow each other in our memory are joined from index `join` on.
+ * Append the bytes at a guest's address, one piece per region that they span.
  * False: part of them lies in no region, or there are more than max pieces.
  */
 bool vhost_memory_pieces(const struct vhost_memory *memory, uint64_t gpa, uint64_t len_bytes,
-			 struct iovec *pieces, uint32_t join, uint32_t *count, uint32_t max);
+			 struct vhost_pieces *pieces);
 
 /* The way back: the guest's address of a byte of ours, and how much follows in its region. */
 bool vhost_memory_gpa_of(const struct vhost_memory *memory, const void *byte, uint64_t *gpa,

@@ -10,7 +10,7 @@
  *	vhost_poll.c         looking for requests without a kick
  *	vhost_request.c      a request: decoded, judged, submitted, answered
  *	vhost_log.c          pages that we wrote
- *	vhost_ring.c, vhost_memory.c, vhost_map.c   rings, addresses, maps: know nothing of the above
+ *	vhost_ring.c, vhost_memory.c, vhost_map.c   rings, addresses, maps; know none of these
  *
  * A request's path:
  *
@@ -115,7 +115,7 @@ enum vhost_verdict {
 enum vhost_conn_state {
 	VHOST_OPEN,
 	VHOST_CLOSING,          /* takes nothing more; what is in flight is told */
-	VHOST_DEAD,             /* the socket is closed; waits for the device to give requests back */
+	VHOST_DEAD,             /* no socket; waits for the device to give requests back */
 };
 
 struct vhost_conn {
@@ -224,7 +224,7 @@ static inline bool vhost_has(const struct vhost_conn *conn, unsigned feature)
 
 /* ---- vhost_message.c ---- */
 
-/* The edge, before the payload has come: is this a message that we take?  NULL, or what is wrong. */
+/* The edge, before the payload has come: do we take such a message?  NULL, or what is wrong. */
 const char *vhost_header_judge(const struct vhost_conn *conn,
 			       const struct vhost_wire_header *header);
 
@@ -234,7 +234,7 @@ enum vhost_verdict vhost_message_run(struct vhost_conn *conn, struct vhost_messa
 /* ---- vhost_config.c ---- */
 
 uint64_t vhost_features_offered(const struct vhost_blk_server *server);
-/* What we can do for a guest that negotiated with an earlier back end, beyond what is offered now. */
+/* What we can do for a guest that negotiated with an earlier back end; more than is offered now. */
 uint64_t vhost_features_known(void);
 uint64_t vhost_protocol_features(void);
 

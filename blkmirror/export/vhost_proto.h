@@ -84,7 +84,7 @@ enum vhost_user_protocol_feature {
 #define VHOST_USER_CONFIG_BYTES_MAX 256u
 #define VHOST_USER_FDS_MAX 8u
 
-/* SET_VRING_KICK, _CALL, _ERR: the queue's index, and whether a descriptor is missing on purpose. */
+/* SET_VRING_KICK, _CALL, _ERR: the queue's index; is a descriptor missing on purpose? */
 #define VHOST_USER_VRING_INDEX_MASK UINT64_C(0xff)
 #define VHOST_USER_VRING_NO_FD UINT64_C(0x100)
 

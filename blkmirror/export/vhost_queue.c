@@ -2,8 +2,8 @@
 /*
  * vhost_queue.c - a queue's life: start, replay, serve, drain, stop; telling the guest.
  *
- *	STOPPED --SET_VRING_KICK--> RUNNING --GET_VRING_BASE--> DRAINING --nothing in flight--> STOPPED
- *	                               '--a rule broken--> BROKEN ----------GET_VRING_BASE-----^
+ *	STOPPED --SET_VRING_KICK--> RUNNING --GET_VRING_BASE--> DRAINING --none in flight--> STOPPED
+ *	                               '--rule broken--> BROKEN --GET_VRING_BASE--^
  *
  * A queue is served when it runs and is enabled.  It takes as many chains as there are,
  * until the ring is empty (then it asks for a kick), or there is no request object (then it starves
@@ -143,7 +143,7 @@ static enum taken queue_take(struct vhost_queue *queue)
 	if (rc == -EAGAIN)
 		return NOTHING;
 	if (!rc)
-		replay_settled(conn, is_replay);        /* taken from the list, and not to be answered */
+		replay_settled(conn, is_replay);        /* off the list, and not to be answered */
 	queue_break(queue, reason);
 	return BROKEN;
 }

@@ -122,7 +122,7 @@ static void span_write(const struct span *span, const void *from, size_t bytes)
 	}
 }
 
-/* ---- the end: W7 ---- */
+/* ---- W7: the guest is answered ---- */
 
 static uint8_t status_of(int rc)
 {

@@ -60,13 +60,13 @@ struct vhost_ring {
 struct vhost_chain {
 	uint16_t head;
 	uint32_t count;
-	uint32_t readable_count;        /* pieces before this are the driver's, the others for us to write */
+	uint32_t readable_count;        /* pieces before this are read, the others written */
 	struct iovec pieces[VHOST_CHAIN_PIECES_MAX];
 };
 
 struct vhost_ring_place {
 	uint16_t size;
-	uint16_t next_avail;            /* where the ring was stopped; the in-flight region knows better */
+	uint16_t next_avail;            /* where it was stopped; an in-flight region knows better */
 	uint64_t desc_hva, avail_hva, used_hva;
 	bool event_idx, indirect;
 	struct vhost_inflight_queue *inflight;  /* of at least size entries; NULL: none */

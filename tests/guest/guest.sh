@@ -5,7 +5,7 @@
 #   guest_build                        make the guest; 77 where no kernel can be had
 #   guest_start DIR COMMAND [ARG...]   boot a guest that runs COMMAND; ARGs go to QEMU
 #   guest_nbd_disk SOCKET EXPORT       print the ARGs for a disk, one per line (the guest's /dev/vda)
-#   guest_vhost_disk SOCKET [QUEUES]   the same, over vhost-user
+#   guest_vhost_disk SOCKET [QUEUES [NAME]]  the same, over vhost-user; NAME for a second disk
 #   guest_wait DIR REGEX SECONDS       wait for a line on its channel, print it; 1: it ended, 2: too late
 #   guest_say DIR TEXT                 send it a line
 #   guest_join DIR SECONDS             wait until it has powered itself off
@@ -85,8 +85,9 @@ guest_nbd_disk()
 # One second is the shortest that QEMU waits before it comes back.
 guest_vhost_disk()
 {
-	printf '%s\n' -chardev "socket,id=vchar0,path=$1,reconnect=1" \
-		-device "vhost-user-blk-pci,chardev=vchar0,num-queues=${2:-1},id=vdisk0"
+	local name=${3:-vdisk0}
+	printf '%s\n' -chardev "socket,id=$name-socket,path=$1,reconnect=1" \
+		-device "vhost-user-blk-pci,chardev=$name-socket,num-queues=${2:-1},id=$name"
 }
 
 guest_start()

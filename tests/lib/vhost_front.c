@@ -129,20 +129,23 @@ bool front_receive(struct front *front, struct front_message *message)
 	struct msghdr in = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
 			     .msg_controllen = sizeof(control) };
 	uint32_t got = 0;
+	ssize_t bytes;
 
 	message->fd = -1;
-	if (recvmsg(front->fd, &in, MSG_WAITALL | MSG_CMSG_CLOEXEC) != sizeof(message->header))
+	do {
+		bytes = recvmsg(front->fd, &in, MSG_WAITALL | MSG_CMSG_CLOEXEC);
+	} while (bytes < 0 && errno == EINTR);  /* with a time-out set, nothing is restarted */
+	if (bytes != sizeof(message->header))
 		return false;
 	if (CMSG_FIRSTHDR(&in))
 		memcpy(&message->fd, CMSG_DATA(CMSG_FIRSTHDR(&in)), sizeof(int));
 	CHECK(message->header.size_bytes <= sizeof(message->payload));
 	while (got < message->header.size_bytes) {
-		ssize_t bytes = recv(front->fd, (uint8_t *)&message->payload + got,
-				     message->header.size_bytes - got, 0);
-
-		if (bytes <= 0)
+		bytes = recv(front->fd, (uint8_t *)&message->payload + got,
+			     message->header.size_bytes - got, 0);
+		if (bytes == 0 || (bytes < 0 && errno != EINTR))
 			return false;
-		got += (uint32_t)bytes;
+		got += bytes > 0 ? (uint32_t)bytes : 0;
 	}
 	return true;
 }
@@ -154,7 +157,7 @@ bool front_is_dropped(struct front *front)
 
 	do {
 		got = recv(front->fd, bytes, sizeof(bytes), 0);
-	} while (got > 0);
+	} while (got > 0 || (got < 0 && errno == EINTR));
 	return got == 0 || errno == ECONNRESET;
 }
 
@@ -375,13 +378,15 @@ bool front_wait_used(struct front *front, uint32_t queue, struct vring_used_elem
 	struct pollfd event = { .fd = q->call_fd, .events = POLLIN };
 	uint16_t *used_event = &q->avail->ring[q->size];
 	eventfd_t count;
+	int rc;
 
 	for (;;) {
 		/* As a driver does: say what for, then look, then wait. */
 		__atomic_store_n(used_event, q->next_used, __ATOMIC_SEQ_CST);
 		if (front_has_used(front, queue))
 			break;
-		if (poll(&event, 1, FRONT_PATIENCE_MS) <= 0)
+		rc = poll(&event, 1, FRONT_PATIENCE_MS);
+		if (rc == 0 || (rc < 0 && errno != EINTR))
 			return false;
 		(void)eventfd_read(q->call_fd, &count);
 	}

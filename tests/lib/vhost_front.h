@@ -7,7 +7,7 @@
  * block, at most FRONT_PATIENCE_MS; those that say so return false or -errno, the others CHECK.
  *
  *	gpa 0        rings: 64 KiB a queue: desc, avail at +16 KiB, used at +32 KiB
- *	FRONT_HEADS  a request header (16 bytes) and status (at +16) per queue and head, 32 bytes each
+ *	FRONT_HEADS  32 bytes per queue and head: a request's header, its status at +16
  *	FRONT_DATA   the test's
  */
 #ifndef BM_TESTS_VHOST_FRONT_H
@@ -76,7 +76,7 @@ bool front_receive(struct front *front, struct front_message *message);
 /* Is the connection gone (within the patience)?  Reads and drops what still comes. */
 bool front_is_dropped(struct front *front);
 
-/* Send without and with an acknowledgement; asks for one where that is negotiated.  False: refused. */
+/* Asks for an acknowledgement where that is negotiated.  False: refused. */
 bool front_tell(struct front *front, uint32_t request, const void *payload, uint32_t size_bytes,
 		int fd);
 bool front_tell_u64(struct front *front, uint32_t request, uint64_t value);

@@ -232,7 +232,8 @@ static void test_running_ring_is_not_moved(void **unused)
 {
 	struct vfix *fix = vfix_new();
 	struct front *front = &fix->front;
-	struct vhost_wire_vring_addr addr = { .desc_hva = FRONT_HVA, .avail_hva = FRONT_HVA + 0x4002,
+	struct vhost_wire_vring_addr addr = { .desc_hva = FRONT_HVA,
+					      .avail_hva = FRONT_HVA + 0x4002,
 					      .used_hva = FRONT_HVA + 0x8000 };
 
 	(void)unused;
@@ -418,7 +419,8 @@ static void make_indirect_loop(struct front *front)
 static void make_too_many(struct front *front)
 {
 	for (uint16_t i = 0; i < 300; i++) {
-		struct vring_desc inner = { .addr = FRONT_DATA + (uint64_t)(i & 1) * 8192, .len = 16,
+		struct vring_desc inner = { .addr = FRONT_DATA + (i & 1) * UINT64_C(8192),
+					    .len = 16,
 					    .flags = i < 299 ? VRING_DESC_F_NEXT : 0,
 					    .next = (uint16_t)(i + 1) };
 

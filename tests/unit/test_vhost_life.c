@@ -311,6 +311,29 @@ static void test_close_tells_what_is_in_flight(void **unused)
 	vfix_free(fix);
 }
 
+/* Who waits for an answer of a server that ends is let go, whatever the device does. */
+static void test_close_is_bounded_for_the_front_end(void **unused)
+{
+	struct vfix *fix = vfix_new();
+	struct front *front = &fix->front;
+
+	(void)unused;
+	fix->options.drain_timeout_ns = 50 * NS_PER_MS;
+	vfix_start(fix);
+	front_usual(front, fix->path, 1);
+	vfix_hang(fix, true);
+	front_request(front, 0, 0, VIRTIO_BLK_T_OUT, 8, FRONT_DATA, 512);
+	front_kick(front, 0);
+	vfix_wait(fix, now, now.waiting == 1);
+	vfix_begin_close(fix);
+	assert_int_equal(front_stop_queue(front, 0), -EPIPE);
+	assert_false(latch_wait(&fix->closed, 20 * NS_PER_MS));
+	vfix_hang(fix, false);
+	assert_true(latch_wait(&fix->closed, 10 * NS_PER_S));
+	assert_false(front_has_used(front, 0));
+	vfix_free(fix);
+}
+
 static void test_close_without_a_front_end_and_with_a_dead_one(void **unused)
 {
 	struct vfix *fix = vfix_new();
@@ -385,6 +408,7 @@ int main(void)
 		cmocka_unit_test(test_start_calls),
 		cmocka_unit_test(test_one_front_end),
 		cmocka_unit_test(test_close_tells_what_is_in_flight),
+		cmocka_unit_test(test_close_is_bounded_for_the_front_end),
 		cmocka_unit_test(test_close_without_a_front_end_and_with_a_dead_one),
 		cmocka_unit_test(test_bad_options_are_refused),
 	};

@@ -205,7 +205,8 @@ static void test_errors(void **unused)
 	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_IN, end - 1, FRONT_DATA, 1024), 1);
 	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_IN, end, FRONT_DATA, 512), 1);
 	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_OUT, UINT64_MAX, FRONT_DATA, 512), 1);
-	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_OUT, UINT64_MAX / 512, FRONT_DATA, 512), 1);
+	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_OUT, UINT64_MAX / 512, FRONT_DATA, 512),
+			 1);
 	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_OUT, 0, FRONT_DATA, 511), 1);
 	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_IN, 0, 0, 0), 1);
 	assert_int_equal(front_io(front, 0, VIRTIO_BLK_T_SCSI_CMD, 0, FRONT_DATA, 512), 2);
@@ -236,7 +237,7 @@ static void test_odd_pieces(void **unused)
 	memcpy(front->memory + FRONT_DATA, &header, 5);
 	memcpy(front->memory + FRONT_DATA + 1000, (uint8_t *)&header + 5, 11);
 	fill(expected, sizeof(expected), 77);
-	memcpy(front->memory + FRONT_DATA + 1011, expected, 1); /* the rest of the same descriptor */
+	memcpy(front->memory + FRONT_DATA + 1011, expected, 1); /* in the same descriptor */
 	memcpy(front->memory + data, expected + 1, 511);
 	front_desc(front, 0, 9, FRONT_DATA, 5, VRING_DESC_F_NEXT, 3);
 	front_desc(front, 0, 3, FRONT_DATA + 1000, 12, VRING_DESC_F_NEXT, 40);
