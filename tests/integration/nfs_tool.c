@@ -7,6 +7,11 @@
  *   create NAME                    one file
  *   race NAME COUNT                so many processes create NAME: exactly one may
  *
+ *   write FILE BYTES SEED          makes FILE of that size, writes all of it, flushes
+ *   verify FILE BYTES SEED         reads it back
+ *   lose FILE BYTES                writes, says "written", waits for a line, flushes: must fail
+ *   endure FILE BYTES              writes until a write fails; says "writing" after the first
+ *
  * A port of 0: the port mapper is asked.  Exit 0, 1 with "BM-NNNN cause" or "WRONG: ..." on
  * stderr, 2 for bad usage.
  */
@@ -19,7 +24,10 @@
 #include <unistd.h>
 
 #include "blkmirror/base/loop.h"
+#include "blkmirror/base/overflow.h"
+#include "blkmirror/blkdev/blk_nfs.h"
 #include "blkmirror/blkdev/nfs_session.h"
+#include "tests/lib/io_wait.h"
 
 static struct err err;
 
@@ -166,6 +174,153 @@ static int do_race(const struct nfs_place *place, const char *name, int count)
 	return 0;
 }
 
+/* ---- the device ---- */
+
+#define DEPTH 16u
+#define PART_BYTES (512u << 10)
+#define CONNECTIONS 4u
+
+struct work {
+	struct loop *loop;
+	struct io_wait wait;
+	struct blk_dev *dev;
+	struct {
+		struct io_op op;
+		struct iovec iov;
+		uint8_t *bytes;
+	} slots[DEPTH];
+};
+
+static void part_fill(uint8_t *bytes, uint64_t offset_bytes, uint64_t seed)
+{
+	for (size_t i = 0; i < PART_BYTES / 8; i++) {
+		uint64_t value = (offset_bytes + i * 8) * UINT64_C(0x9e3779b97f4a7c15) + seed;
+
+		memcpy(bytes + i * 8, &value, 8);
+	}
+}
+
+/* One batch of the same operation from offset_bytes on; 0, or the first error. */
+static int work_batch(struct work *work, enum blk_op op, uint64_t offset_bytes, unsigned count,
+		      uint64_t seed)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (op == BLK_WRITE)
+			part_fill(work->slots[i].bytes, offset_bytes + i * PART_BYTES, seed);
+		work->slots[i].iov = (struct iovec){ work->slots[i].bytes, PART_BYTES };
+		work->slots[i].op = (struct io_op){
+			.req = { .op = op, .offset_bytes = offset_bytes + i * PART_BYTES,
+				 .len_bytes = PART_BYTES, .iov = &work->slots[i].iov,
+				 .iov_count = 1 },
+		};
+		io_submit_op(&work->wait, work->dev, &work->slots[i].op);
+	}
+	if (!io_wait_for(&work->wait, count))
+		return -ETIMEDOUT;
+	for (unsigned i = 0; i < count; i++)
+		if (work->slots[i].op.req.result)
+			return work->slots[i].op.req.result;
+	return 0;
+}
+
+static int work_through(struct work *work, enum blk_op op, uint64_t size_bytes, uint64_t seed)
+{
+	static uint8_t wanted[PART_BYTES];
+
+	for (uint64_t at = 0; at < size_bytes; at += DEPTH * PART_BYTES) {
+		unsigned count = (unsigned)MIN((size_bytes - at) / PART_BYTES, DEPTH);
+		int rc = work_batch(work, op, at, count, seed);
+
+		if (rc)
+			return rc;
+		for (unsigned i = 0; op == BLK_READ && i < count; i++) {
+			part_fill(wanted, at + i * PART_BYTES, seed);
+			must(memcmp(wanted, work->slots[i].bytes, PART_BYTES) == 0);
+		}
+	}
+	return 0;
+}
+
+static int work_flush(struct work *work)
+{
+	struct io_op flush = { .req = { .op = BLK_FLUSH } };
+
+	return io_do(&work->wait, work->dev, &flush);
+}
+
+static int work_verb(struct work *work, uint64_t size_bytes, char **args)
+{
+	uint64_t seed = args[3] ? strtoull(args[3], NULL, 10) : 0;
+	int rc;
+
+	if (strcmp(args[0], "verify") == 0)
+		return work_through(work, BLK_READ, size_bytes, seed);
+	rc = work_through(work, BLK_WRITE, size_bytes, seed);
+	if (rc)
+		return rc;
+	if (strcmp(args[0], "write") == 0)
+		return work_flush(work);
+	printf("%s\n", strcmp(args[0], "lose") == 0 ? "written" : "writing");
+	fflush(stdout);
+	if (strcmp(args[0], "lose") == 0) {
+		must(getchar() != EOF);
+		must(work_flush(work) == -EIO);
+	} else {
+		while (!rc)
+			rc = work_through(work, BLK_WRITE, size_bytes, seed);
+		must(rc == -EIO);
+	}
+	must(blk_nfs_is_dead(work->dev));
+	must(work_batch(work, BLK_WRITE, 0, 1, seed) == -EIO);
+	return 0;
+}
+
+static int work_open(struct work *work, struct nfs_session *session, const char *name,
+		     uint64_t size_bytes, bool make)
+{
+	const struct nfs_handle *root = nfs_session_root(session);
+	const struct blk_nfs_options options = { .reads_zero = true };
+	struct blk_nfs_links *links;
+	struct nfs_handle file;
+	int rc = make ? nfs_session_create_exclusive(session, root, name, 1, &file)
+		      : nfs_session_lookup(session, root, name, &file);
+
+	if (rc)
+		return nfs_fail(&err, rc, "open", name);
+	rc = make ? nfs_session_set_size(session, &file, size_bytes) : 0;
+	rc = rc ? rc : blk_nfs_connect(session, &file, CONNECTIONS, 5 * NS_PER_S, &links, &err);
+	if (rc)
+		return rc;
+	rc = blk_nfs_new(work->loop, links, size_bytes, &options, &work->dev, &err);
+	if (rc)
+		blk_nfs_links_free(links);
+	return rc;
+}
+
+static int do_device(struct nfs_session *session, char **args)
+{
+	static struct work work;
+	uint64_t size_bytes = strtoull(args[2], NULL, 10);
+	int rc;
+
+	must(size_bytes && size_bytes % PART_BYTES == 0);
+	work.loop = loop_new();
+	must(work.loop);
+	io_wait_init(&work.wait, work.loop);
+	for (unsigned i = 0; i < DEPTH; i++) {
+		work.slots[i].bytes = malloc(PART_BYTES);
+		must(work.slots[i].bytes);
+	}
+	rc = work_open(&work, session, args[1], size_bytes, strcmp(args[0], "verify") != 0);
+	rc = rc ? rc : work_verb(&work, size_bytes, args);
+	blk_close(work.dev);
+	io_wait_pass(&work.wait, NS_PER_MS);
+	loop_free(work.loop);
+	for (unsigned i = 0; i < DEPTH; i++)
+		free(work.slots[i].bytes);
+	return rc;
+}
+
 static int run(const struct nfs_place *place, char **args)
 {
 	struct nfs_session *session;
@@ -183,6 +338,8 @@ static int run(const struct nfs_place *place, char **args)
 		rc = do_files(session);
 	else if (strcmp(args[0], "create") == 0 && args[1])
 		rc = do_create(session, args[1]);
+	else if (args[1] && args[2])
+		rc = do_device(session, args);
 	else
 		rc = -EINVAL;
 	nfs_session_close(session);
