@@ -136,13 +136,14 @@ static bool call_came_back(struct call *call, int status, const void *data)
 
 static void read_answered(struct rpc_context *rpc, int status, void *data, void *user)
 {
-	const READ3resok *answer = &((const READ3res *)data)->READ3res_u.resok;
+	const READ3resok *answer;
 	struct call *call = user;
 	uint32_t left_bytes = call->len_bytes - call->done_bytes;
 
 	(void)rpc;
 	if (!call_came_back(call, status, data))
 		return;
+	answer = &((const READ3res *)data)->READ3res_u.resok;
 	if (answer->data.data_len == 0 || answer->data.data_len > left_bytes) {
 		/* A file that has become shorter, or nonsense: nothing that may pass for data. */
 		call->result = -EIO;
@@ -167,12 +168,13 @@ static void verifier_note(struct blk_nfs *nfs, const writeverf3 verifier)
 
 static void write_answered(struct rpc_context *rpc, int status, void *data, void *user)
 {
-	const WRITE3resok *answer = &((const WRITE3res *)data)->WRITE3res_u.resok;
+	const WRITE3resok *answer;
 	struct call *call = user;
 
 	(void)rpc;
 	if (!call_came_back(call, status, data))
 		return;
+	answer = &((const WRITE3res *)data)->WRITE3res_u.resok;
 	if (answer->count == 0 || answer->count > call->len_bytes - call->done_bytes) {
 		call->result = -EIO;
 		return;
@@ -190,7 +192,7 @@ static void write_answered(struct rpc_context *rpc, int status, void *data, void
  */
 static void commit_answered(struct rpc_context *rpc, int status, void *data, void *user)
 {
-	const COMMIT3resok *answer = &((const COMMIT3res *)data)->COMMIT3res_u.resok;
+	const COMMIT3resok *answer;
 	struct call *call = user;
 	struct blk_nfs *nfs = call->nfs;
 
@@ -199,6 +201,7 @@ static void commit_answered(struct rpc_context *rpc, int status, void *data, voi
 		/* A server tells a failed write-back once: a later success means nothing (R9). */
 		nfs->losses++;
 	} else {
+		answer = &((const COMMIT3res *)data)->COMMIT3res_u.resok;
 		if (nfs->has_verifier)
 			verifier_note(nfs, answer->verf);
 		if (nfs->losses == progress_of(call->req)->losses_told)

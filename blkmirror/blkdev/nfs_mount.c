@@ -123,12 +123,16 @@ static void take_exports(struct nfs_call *call, const void *data)
 {
 	struct offered *offered = call->out;
 
-	for (exports node = *(const exports *)data; node; node = node->ex_next) {
-		size_t len = strlen(node->ex_dir);
+	struct exportnode node;
 
-		while (len && node->ex_dir[len - 1] == '/')
+	for (const void *at = *(const exports *)data; at; at = node.ex_next) {
+		size_t len;
+
+		memcpy(&node, at, sizeof(node));        /* libnfs aligns it as it comes */
+		len = strlen(node.ex_dir);
+		while (len && node.ex_dir[len - 1] == '/')
 			len--;
-		if (strncmp(offered->path, node->ex_dir, len) == 0 &&
+		if (strncmp(offered->path, node.ex_dir, len) == 0 &&
 		    (offered->path[len] == 0 || offered->path[len] == '/'))
 			offered->found = true;
 	}

@@ -291,10 +291,12 @@ static void take_list(struct nfs_call *call, const void *data)
 	const READDIRPLUS3resok *answer = &((const READDIRPLUS3res *)data)->READDIRPLUS3res_u.resok;
 	struct listing *listing = call->out;
 	cookie3 before = listing->cookie;
+	entryplus3 entry;
 	bool any = false;
 
-	for (const entryplus3 *entry = answer->reply.entries; entry; entry = entry->nextentry) {
-		listing_take_entry(listing, entry);
+	for (const void *at = answer->reply.entries; at; at = entry.nextentry) {
+		memcpy(&entry, at, sizeof(entry));      /* libnfs aligns it as it comes */
+		listing_take_entry(listing, &entry);
 		any = true;
 	}
 	memcpy(listing->cookie_verifier, answer->cookieverf, sizeof(listing->cookie_verifier));
