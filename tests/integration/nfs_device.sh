@@ -4,6 +4,7 @@
 set -u
 tool=${BUILD:-build}/tests/integration/nfs_tool
 [ -x "$tool" ] || { echo "skipped: $tool is not built (make tests-build)"; exit 77; }
+# shellcheck source=tests/lib/nfs_server.sh
 . "$(dirname "$0")/../lib/nfs_server.sh"
 nfs_own_space "$0" "$@"
 

@@ -4,6 +4,7 @@
 set -u
 tool=("${BUILD:-build}/tests/integration/nfs_tool")
 [ -x "${tool[0]}" ] || { echo "skipped: ${tool[0]} is not built (make tests-build)"; exit 77; }
+# shellcheck source=tests/lib/nfs_server.sh
 . "$(dirname "$0")/../lib/nfs_server.sh"
 nfs_own_space "$0" "$@"
 
@@ -44,6 +45,12 @@ for i in 1 2 3; do
 	client "$nfs_export" $nfs_port $mount_port race "lock-$i" 8 || fail "race"
 done
 pass "R-F4: of eight who create the same file one does"
+kill -STOP "$nfs_pid"
+refused BM-2000 "$nfs_export" $nfs_port $mount_port mount
+grep -q 'did not answer in time' "$dir/err" || fail "not the deadline"
+kill -CONT "$nfs_pid"
+client "$nfs_export" $nfs_port $mount_port mount || fail "mount after the freeze"
+pass "a server that takes connections and is silent: a deadline ends it"
 kill_nfs
 
 start_nfs "Access_Type = RO; Squash = No_Root_Squash;"

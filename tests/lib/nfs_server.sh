@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
 # nfs_server.sh - sourced by tests: a real NFS server (nfs-ganesha, rpcbind) of their own.
 #
 # The server wants the port mapper's port and a folder in /run, so the test runs itself again in
