@@ -14,6 +14,7 @@ DEVELOPER ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 VERSION := 0.1.0
+LIBNFS_VERSION := $(shell pkg-config --modversion libnfs 2>/dev/null)
 
 comma := ,
 VARIANT := $(CC)$(if $(SANITIZE),-$(subst $(comma),+,$(SANITIZE)))
@@ -24,13 +25,13 @@ B := build/variants/$(VARIANT)
 endif
 Q := $(if $(V),,@)
 
-PKGS := libuv libnbd jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd inih
+PKGS := libuv libnbd libnfs jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd inih
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wformat=2 -Wconversion -Wno-sign-conversion -Wimplicit-fallthrough
 CFLAGS ?= -O2 -g
 HARDENING := $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE
 SANITIZE_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DBM_VERSION='"$(VERSION)"' -I. $(CFLAGS) $(WARNINGS) \
+ALL_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DBM_VERSION='"$(VERSION)"' -DBM_LIBNFS_VERSION='"$(LIBNFS_VERSION)"' -I. $(CFLAGS) $(WARNINGS) \
 	$(if $(DEVELOPER),-Werror) $(HARDENING) $(SANITIZE_FLAGS) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 ALL_LDFLAGS := -pie -Wl,-z,relro,-z,now $(SANITIZE_FLAGS) $(LDFLAGS)
 LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -laio -lpthread -lm

@@ -72,7 +72,7 @@ demo: ## relocate the disk of a running guest, and prove that nothing was lost
 FUZZ_SECONDS ?= 10
 FUZZ_CC ?= clang
 FUZZ_B := build/fuzz
-FUZZ_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DBM_VERSION='"$(VERSION)"' -I. -O1 -g -fno-omit-frame-pointer \
+FUZZ_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DBM_VERSION='"$(VERSION)"' -DBM_LIBNFS_VERSION='"$(LIBNFS_VERSION)"' -I. -O1 -g -fno-omit-frame-pointer \
 	$(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 FUZZ_OBJS := $(patsubst %.c,$(FUZZ_B)/obj/%.o,$(LIB_SRCS) $(TOOL_SRCS) $(TESTLIB_SRCS))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(FUZZ_B)/%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -117,6 +117,11 @@
 	ERR_ROW(ERR_VMFS_LIMIT,          1914, 409, "The volume's format holds no more; use another volume.") \
 	ERR_ROW(ERR_VMFS_BUSY,           1915, 409, "Close it where it is open first.") \
 	ERR_ROW(ERR_VMFS_UNCLEAN,        1916, 409, "Nothing was changed; 'vmfsctl fsck' listed what it found.") \
+	ERR_ROW(ERR_NFS_UNREACHABLE,     2000, 409, "Check that the NFS server runs, that its ports are open to this host, and nfsport= and mountport= in the URL.") \
+	ERR_ROW(ERR_NFS_NO_EXPORT,       2001, 409, "'showmount -e HOST' lists what the server exports; name one of these, and let this host in there.") \
+	ERR_ROW(ERR_NFS_DENIED,          2002, 403, "Let this host in at the server's export list; a server that wants reserved ports needs the daemon to run as root.") \
+	ERR_ROW(ERR_NFS_VERSION,         2003, 501, "Use version=3 in the URL, and a server that offers NFS version 3 over TCP.") \
+	ERR_ROW(ERR_NFS_PROTOCOL,        2004, 500, "Look at the NFS server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")
