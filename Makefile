@@ -24,7 +24,7 @@ B := build/variants/$(VARIANT)
 endif
 Q := $(if $(V),,@)
 
-PKGS := libuv libnbd jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd inih
+PKGS := libuv libnbd libiscsi jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd inih
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wformat=2 -Wconversion -Wno-sign-conversion -Wimplicit-fallthrough
 CFLAGS ?= -O2 -g
