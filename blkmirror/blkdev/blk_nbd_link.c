@@ -63,7 +63,7 @@ static int link_handshake(const struct blk_nbd_link *link, uint64_t deadline_ns,
 			return link_negotiation_failed(link->name, err);
 		poller.events = (short)((direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
 					(direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
-		rc = poll(&poller, 1, blk_nbd_poll_timeout_ms(deadline_ns));
+		rc = poll(&poller, 1, net_poll_timeout_ms(deadline_ns));
 		if (rc < 0 && errno != EINTR)
 			return err_set(err, ERR_NBD_CONNECT, -errno, "cannot use %s: %s",
 				       link->name, err_strerror(errno));
@@ -187,7 +187,7 @@ static int link_open(struct blk_nbd_link *link, const struct blk_nbd_address *ad
 int blk_nbd_connect(const char *uri, bool read_only, uint64_t timeout_ns,
 		    struct blk_nbd_link **out, struct err *err)
 {
-	uint64_t now_ns = blk_nbd_clock_ns();
+	uint64_t now_ns = net_clock_ns();
 	uint64_t deadline_ns = timeout_ns < INT64_MAX - now_ns ? now_ns + timeout_ns : INT64_MAX;
 	CLEANUP_FREE struct blk_nbd_address *address = calloc(1, sizeof(*address));
 	struct blk_nbd_link *link = calloc(1, sizeof(*link));

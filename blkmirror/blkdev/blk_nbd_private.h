@@ -15,9 +15,10 @@
 #include <sys/un.h>
 
 #include "blkmirror/blkdev/blk_nbd.h"
+#include "blkmirror/blkdev/net_dial.h"
 
 #define NBD_EXPORT_NAME_MAX 4096        /* the protocol's limit on strings */
-#define NBD_HOST_MAX 255
+#define NBD_HOST_MAX NET_HOST_MAX
 #define NBD_BLOCK_BYTES_MAX 65536u      /* the protocol's limit on the minimum block size */
 
 struct blk_nbd_address {
@@ -36,16 +37,10 @@ MUST_CHECK int blk_nbd_address_parse(const char *uri, struct blk_nbd_address *ou
 /*
  * A connected, non-blocking socket, or -errno with ERR_NBD_CONNECT.  TCP sockets drop
  * what is queued when they are closed, killed or cut off (R3).  Blocks until deadline_ns
- * of blk_nbd_clock_ns() at most.
+ * of net_clock_ns() at most.
  */
 MUST_CHECK int blk_nbd_dial(const struct blk_nbd_address *address, uint64_t deadline_ns,
 			    int *fd_out, struct err *err);
-
-/* For the blocking half only: it runs on a worker, where no loop's clock is at hand. */
-uint64_t blk_nbd_clock_ns(void);
-
-/* Milliseconds for poll() until then, rounded up; 0 when it has passed. */
-int blk_nbd_poll_timeout_ms(uint64_t deadline_ns);
 
 struct blk_nbd_link {
 	struct nbd_handle *handle;
