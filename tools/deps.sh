@@ -91,8 +91,9 @@ mask_services()
 	for pair in "${services[@]}"; do
 		package=${pair%%=*} unit=/etc/systemd/system/${pair#*=}
 		[[ " $* " == *" $package "* ]] || continue
-		[ ! -e "$unit" ] && [ ! -L "$unit" ] || continue
-		"${as_root[@]}" mkdir -p "${unit%/*}" && "${as_root[@]}" ln -s /dev/null "$unit" ||
+		if [ -e "$unit" ] || [ -L "$unit" ]; then continue; fi
+		"${as_root[@]}" install -d "${unit%/*}"
+		"${as_root[@]}" ln -s /dev/null "$unit" ||
 			die "cannot mask ${unit##*/}" "install $package by hand, without its service"
 		printf 'deps: %s is masked: the tests need its programs only\n' "${unit##*/}"
 	done
