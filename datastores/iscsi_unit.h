@@ -27,14 +27,14 @@ struct iscsi_unit {
 	uint32_t lun;
 	uint64_t size_bytes;
 	uint32_t block_bytes, physical_bytes;
-	uint64_t max_transfer_bytes;    /* of one READ or WRITE: a multiple of physical_bytes if it can be */
+	uint64_t max_transfer_bytes;    /* of one READ or WRITE; in physical blocks if it can be */
 	uint64_t max_write_same_bytes;
 	uint64_t max_unmap_bytes;       /* 0: UNMAP is not to be used */
 	uint64_t unmap_align_bytes;     /* granularity; at least a block; need not be a power of two */
 	uint64_t unmap_start_bytes;     /* the first aligned place, below unmap_align_bytes */
 	bool is_thin;
 	bool unmapped_is_zero;          /* LBPRZ, for a thin unit (R11) */
-	bool can_write_same_unmap;      /* WRITE SAME (16) with UNMAP: zeroes, and gives back what it can */
+	bool can_write_same_unmap;      /* WRITE SAME (16) with UNMAP zeroes, and gives space back */
 	bool has_fua;
 	bool is_write_protected;
 	bool has_pages[256];            /* VPD */

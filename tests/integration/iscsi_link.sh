@@ -49,7 +49,9 @@ tgt_lun 1 1 "$dir/a.img" thin_provisioning=1 || fail "new LUN"
 tgt_lun 1 2 "$dir/b.img" readonly=1 || fail "new read-only LUN"
 
 iscsi "$(url $iqn)" - || fail "list"
-grep -qx lun1 "$dir/out" && grep -qx lun2 "$dir/out" || fail "list"
+for lun in lun1 lun2; do
+	grep -qx $lun "$dir/out" || fail "list: $lun"
+done
 iscsi "$(url $iqn)" 1 || fail "probe"
 grep -q '^size=67108864 block=512 physical=4096 thin=1 zero=1 write_same_unmap=1 unmap=1 fua=1 protected=0 ' \
 	"$dir/out" || fail "thin LUN"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 # tgt.sh - a tgtd of the test's own on a loopback port; source it, after $dir is set.
 #
 # The control socket is in $dir and the port is free, so that tests, and a tgtd of the system,
