@@ -11,21 +11,6 @@
 #include "blkmirror/blkdev/net_dial.h"
 #include "datastores/iscsi_private.h"
 
-#define ANSWER_BYTES 4096u
-#define CDB_BYTES_MAX 16
-
-struct question {
-	const char *what;               /* for messages */
-	int cdb_bytes;
-	uint8_t cdb[CDB_BYTES_MAX];
-	int answer_bytes;
-};
-
-struct answer {
-	uint8_t bytes[ANSWER_BYTES];
-	size_t len;
-};
-
 struct iscsi_sense iscsi_task_sense(const struct scsi_task *task, int status)
 {
 	const uint8_t *bytes = task->datain.data;
@@ -37,32 +22,39 @@ struct iscsi_sense iscsi_task_sense(const struct scsi_task *task, int status)
 }
 
 /* One try.  0: there is a status; -errno: the link is dead. */
-static int ask_once(struct iscsi_link *link, uint32_t lun, const struct question *question,
+static int ask_once(struct iscsi_link *link, uint32_t lun, const struct iscsi_question *question,
 		    uint64_t deadline_ns)
 {
-	uint8_t cdb[CDB_BYTES_MAX];
+	uint8_t cdb[ISCSI_CDB_BYTES];
+	/* libiscsi keeps the pointer: the bytes live as long as the link. */
+	struct iscsi_data data = { question->data_bytes, link->data };
 
 	if (link->dead)
 		return -EIO;
 	if (link->task)
 		scsi_free_scsi_task(link->task);
 	memcpy(cdb, question->cdb, sizeof(cdb));
-	link->task = scsi_create_task(question->cdb_bytes, cdb, SCSI_XFER_READ,
-				      question->answer_bytes);
+	link->task = scsi_create_task(question->cdb_bytes, cdb,
+				      question->data ? SCSI_XFER_WRITE : SCSI_XFER_READ,
+				      question->data ? (int)question->data_bytes
+						     : question->answer_bytes);
 	if (!link->task)
 		return -ENOMEM;
+	if (question->data) {
+		CHECK(question->data_bytes <= sizeof(link->data));
+		memcpy(link->data, question->data, question->data_bytes);
+	}
 	link->answered = false;
-	if (iscsi_scsi_command_async(link->context, (int)lun, link->task, iscsi_link_answered, NULL,
-				     link)) {
+	if (iscsi_scsi_command_async(link->context, (int)lun, link->task, iscsi_link_answered,
+				     question->data ? &data : NULL, link)) {
 		link->dead = true;
 		return -EIO;
 	}
 	return iscsi_link_wait(link, deadline_ns);
 }
 
-/* Statuses above 255 are libiscsi's own: it gave up on the connection. */
-static int ask(struct iscsi_link *link, uint32_t lun, const struct question *question,
-	       uint64_t deadline_ns, struct answer *out, struct err *err)
+int iscsi_link_ask(struct iscsi_link *link, uint32_t lun, const struct iscsi_question *question,
+		   uint64_t deadline_ns, struct iscsi_answer *out, struct err *err)
 {
 	struct iscsi_retry retry = { 0 };
 	char text[ISCSI_SENSE_TEXT_BYTES];
@@ -73,6 +65,7 @@ static int ask(struct iscsi_link *link, uint32_t lun, const struct question *que
 		uint64_t delay_ns = 0;
 		int rc = ask_once(link, lun, question, deadline_ns);
 
+		/* Statuses above 255 are libiscsi's own: it gave up on the connection. */
 		if (rc || link->status > 0xff) {
 			link->dead = true;
 			return err_set(err, ERR_ISCSI_CONNECT, rc ? rc : -EIO,
@@ -83,7 +76,9 @@ static int ask(struct iscsi_link *link, uint32_t lun, const struct question *que
 		if (verdict.action == ISCSI_DONE) {
 			int got = MAX(link->task->datain.size, 0);
 
-			out->len = MIN((size_t)MIN(got, question->answer_bytes), ANSWER_BYTES);
+			if (!out)
+				return 0;
+			out->len = MIN((size_t)MIN(got, question->answer_bytes), ISCSI_ANSWER_BYTES);
 			if (out->len)
 				memcpy(out->bytes, link->task->datain.data, out->len);
 			return 0;
@@ -91,7 +86,9 @@ static int ask(struct iscsi_link *link, uint32_t lun, const struct question *que
 		if (verdict.action != ISCSI_FAIL)
 			iscsi_retry_count(&retry, &verdict, &delay_ns);
 		if (verdict.action == ISCSI_FAIL || net_clock_ns() + delay_ns >= deadline_ns)
-			return err_set(err, ERR_ISCSI_COMMAND, verdict.error,
+			return err_set(err, verdict.news & ISCSI_NEWS_FENCED ? ERR_ISCSI_FENCED
+									     : ERR_ISCSI_COMMAND,
+				       verdict.error,
 				       "%s: lun%u answered %s with %s", link->shown, lun,
 				       question->what, iscsi_sense_text((uint8_t)link->status,
 									&sense, text));
@@ -105,14 +102,14 @@ static int ask(struct iscsi_link *link, uint32_t lun, const struct question *que
 int iscsi_link_luns(struct iscsi_link *link, uint64_t timeout_ns, uint32_t luns[ISCSI_LUNS_MAX],
 		    size_t *count, struct err *err)
 {
-	static const struct question question = {
+	static const struct iscsi_question question = {
 		.what = "REPORT LUNS",
 		.cdb_bytes = 12,
-		.cdb = { 0xa0, 0, 0, 0, 0, 0, 0, 0, ANSWER_BYTES >> 8, ANSWER_BYTES & 0xff },
-		.answer_bytes = ANSWER_BYTES,
+		.cdb = { 0xa0, 0, 0, 0, 0, 0, 0, 0, ISCSI_ANSWER_BYTES >> 8, ISCSI_ANSWER_BYTES & 0xff },
+		.answer_bytes = ISCSI_ANSWER_BYTES,
 	};
-	struct answer answer;
-	int rc = ask(link, 0, &question, iscsi_deadline_after(timeout_ns), &answer, err);
+	struct iscsi_answer answer;
+	int rc = iscsi_link_ask(link, 0, &question, iscsi_deadline_after(timeout_ns), &answer, err);
 
 	if (!rc)
 		*count = iscsi_unit_judge_luns(answer.bytes, answer.len, luns);
@@ -120,29 +117,29 @@ int iscsi_link_luns(struct iscsi_link *link, uint64_t timeout_ns, uint32_t luns[
 }
 
 static int ask_page(struct iscsi_link *link, uint32_t lun, int page, uint64_t deadline_ns,
-		    struct answer *answer, struct err *err)
+		    struct iscsi_answer *answer, struct err *err)
 {
-	const struct question question = {
+	const struct iscsi_question question = {
 		.what = "INQUIRY",
 		.cdb_bytes = 6,
 		.cdb = { 0x12, page >= 0, (uint8_t)(page >= 0 ? page : 0), 0, 0xff },
 		.answer_bytes = 0xff,
 	};
 
-	return ask(link, lun, &question, deadline_ns, answer, err);
+	return iscsi_link_ask(link, lun, &question, deadline_ns, answer, err);
 }
 
 static int ask_capacity(struct iscsi_link *link, struct iscsi_unit *unit, uint64_t deadline_ns,
 			struct err *err)
 {
-	static const struct question question = {
+	static const struct iscsi_question question = {
 		.what = "READ CAPACITY",
 		.cdb_bytes = 16,
 		.cdb = { 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32 },
 		.answer_bytes = 32,
 	};
-	struct answer answer;
-	int rc = ask(link, unit->lun, &question, deadline_ns, &answer, err);
+	struct iscsi_answer answer;
+	int rc = iscsi_link_ask(link, unit->lun, &question, deadline_ns, &answer, err);
 
 	return rc ? rc : iscsi_unit_judge_capacity(unit, answer.bytes, answer.len, err);
 }
@@ -156,14 +153,14 @@ static int optional(const struct iscsi_link *link, int rc)
 static int ask_mode(struct iscsi_link *link, struct iscsi_unit *unit, uint64_t deadline_ns,
 		    struct err *err)
 {
-	static const struct question question = {
+	static const struct iscsi_question question = {
 		.what = "MODE SENSE",
 		.cdb_bytes = 6,
 		.cdb = { 0x1a, 0x08, 0x3f, 0, 0xff },
 		.answer_bytes = 0xff,
 	};
-	struct answer answer;
-	int rc = ask(link, unit->lun, &question, deadline_ns, &answer, err);
+	struct iscsi_answer answer;
+	int rc = iscsi_link_ask(link, unit->lun, &question, deadline_ns, &answer, err);
 
 	if (!rc)
 		iscsi_unit_judge_mode(unit, answer.bytes, answer.len);
@@ -182,7 +179,7 @@ static int ask_pages(struct iscsi_link *link, struct iscsi_unit *unit, uint64_t 
 		{ ISCSI_PAGE_LIMITS, iscsi_unit_judge_limits },
 		{ ISCSI_PAGE_PROVISIONING, iscsi_unit_judge_provisioning },
 	};
-	struct answer answer;
+	struct iscsi_answer answer;
 
 	for (size_t i = 0; i < ARRAY_COUNT(pages); i++) {
 		int rc;
@@ -204,7 +201,7 @@ int iscsi_link_probe(struct iscsi_link *link, uint32_t lun, uint64_t timeout_ns,
 {
 	uint64_t deadline_ns = iscsi_deadline_after(timeout_ns);
 	struct iscsi_unit unit;
-	struct answer answer;
+	struct iscsi_answer answer;
 	int rc;
 
 	CHECK(lun <= ISCSI_LUN_MAX);

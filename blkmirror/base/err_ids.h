@@ -123,6 +123,7 @@
 	ERR_ROW(ERR_ISCSI_PROTOCOL,      2104, 500, "Look at the iSCSI target's log; its answers make no sense.") \
 	ERR_ROW(ERR_ISCSI_READ_ONLY,     2105, 409, "Take the write protection from the LUN at the target.") \
 	ERR_ROW(ERR_ISCSI_COMMAND,       2106, 500, "Look at the iSCSI target's log; the operation may be repeated when it is healthy.") \
+	ERR_ROW(ERR_ISCSI_FENCED,        2107, 409, "Another host holds the LUN: let go of it there first.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")

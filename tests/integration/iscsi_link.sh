@@ -59,6 +59,9 @@ iscsi "$(url $iqn)" 2 || fail "probe"
 grep -q 'thin=0 zero=0 write_same_unmap=0 unmap=0 .*protected=1' "$dir/out" || fail "read-only LUN"
 pass "a target's LUNs are listed and judged"
 
+iscsi "$(url $iqn)" "fence 1" || fail "fence"
+pass "R-F2: a holder's key beats, and a preempted host can neither beat nor reserve"
+
 refused BM-2103 "$(url $iqn)" 9
 refused BM-2103 "$(url $iqn)" 0
 grep -q 'no disk' "$dir/err" || fail "the controller at LUN 0"
