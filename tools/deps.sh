@@ -3,7 +3,8 @@
 # deps.sh list | install - the Debian/Ubuntu packages that building and testing need.
 #
 # 'install' asks dpkg first and touches nothing when all is there.  Only apt-get runs with
-# privileges (as root, or through sudo).  No package in the list starts a service.
+# privileges (as root, or through sudo), and ln, so that no package in the list starts a service:
+# the units of those that bring one are masked before they are installed for the first time.
 # BLKMIRROR_NO_DEPS=1 turns 'install' into nothing, for machines that are prepared otherwise.
 set -euo pipefail
 
@@ -13,13 +14,16 @@ packages=(
 	libiscsi-dev libxxhash-dev libcmocka-dev libjansson-dev libmicrohttpd-dev
 	libcurl4-openssl-dev libsqlite3-dev libsystemd-dev libinih-dev clang mandoc
 	# peers and clients in the tests
-	qemu-system-x86 qemu-system-common qemu-utils qemu-block-extra libnbd-bin nbdkit fio
+	qemu-system-x86 qemu-system-common qemu-utils qemu-block-extra libnbd-bin nbdkit fio tgt
 	sqlite3 jq curl iproute2 python3 socat
 	# the test guest, scratch file systems
 	busybox-static cpio kmod xz-utils zstd xfsprogs e2fsprogs util-linux
 	# judges of VMFS volumes
 	vmfs-tools vmfs6-tools
 )
+
+# Package=unit: the tests run these programs themselves.
+services=(tgt=tgt.service)
 
 die()
 {
@@ -82,6 +86,21 @@ find_root()
 	as_root=(sudo)
 }
 
+# A service that was there before, or that somebody has dealt with, is left as it is.
+mask_services()
+{
+	local pair package unit
+	for pair in "${services[@]}"; do
+		package=${pair%%=*} unit=/etc/systemd/system/${pair#*=}
+		[[ " $* " == *" $package "* ]] || continue
+		if [ -e "$unit" ] || [ -L "$unit" ]; then continue; fi
+		"${as_root[@]}" install -d "${unit%/*}"
+		"${as_root[@]}" ln -s /dev/null "$unit" ||
+			die "cannot mask ${unit##*/}" "install $package by hand, without its service"
+		printf 'deps: %s is masked: the tests need its programs only\n' "${unit##*/}"
+	done
+}
+
 # The package lists are fetched when a package is unknown, and once more when one that they
 # name is no longer to be had.
 install_packages()
@@ -97,6 +116,7 @@ install_packages()
 		apt_knows "$package" || die "apt does not know the package '$package'" \
 			"this needs Debian 12 or Ubuntu 22.04 (with 'universe') or later"
 	done
+	mask_services "$@"
 	run_apt install --no-install-recommends "$@" && return
 	[ $updated -eq 0 ] || die "apt-get install failed" "its messages above say why"
 	run_apt update

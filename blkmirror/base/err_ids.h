@@ -48,6 +48,7 @@
 	ERR_ROW(ERR_DS_NOT_ALLOWED,      1109, 403, "Ask for the path to be put into allowed_roots, or use one that is.") \
 	ERR_ROW(ERR_DS_IO,               1110, 500, "Look at the store's own log; the operation may be repeated when it is healthy.") \
 	ERR_ROW(ERR_DS_PERMISSION,       1111, 403, "Give the daemon's user the right to read and write there.") \
+	ERR_ROW(ERR_DS_SECRET_FILE,      1112, 400, "Give a file that only its owner can read, with lines user=, password=, mutual-user= and mutual-password=.") \
 	ERR_ROW(ERR_DISK_UNKNOWN,        1200, 404, "'blkmirror disk list' and 'blkmirror datastore files DS' show what there is.") \
 	ERR_ROW(ERR_DISK_EXISTS,         1201, 409, "Choose another path, or delete what is there first.") \
 	ERR_ROW(ERR_DISK_IN_USE,         1202, 409, "Detach it there first; if that host is dead, see 'disk unlock'.") \
@@ -122,6 +123,14 @@
 	ERR_ROW(ERR_NFS_DENIED,          2002, 403, "Let this host in at the server's export list; a server that wants reserved ports needs the daemon to run as root.") \
 	ERR_ROW(ERR_NFS_VERSION,         2003, 501, "Use version=3 in the URL, and a server that offers NFS version 3 over TCP.") \
 	ERR_ROW(ERR_NFS_PROTOCOL,        2004, 500, "Look at the NFS server's log; its answers make no sense.") \
+	ERR_ROW(ERR_ISCSI_CONNECT,       2100, 409, "Check that the iSCSI portal runs there and that this host reaches it.") \
+	ERR_ROW(ERR_ISCSI_LOGIN,         2101, 403, "Check the names and secrets in the secret file, and the target's list of initiators.") \
+	ERR_ROW(ERR_ISCSI_NO_TARGET,     2102, 404, "Check the target's name in the URL; the portal lists what it offers to a discovery.") \
+	ERR_ROW(ERR_ISCSI_NO_LUN,        2103, 404, "'blkmirror datastore files DS' shows the disks of the target.") \
+	ERR_ROW(ERR_ISCSI_PROTOCOL,      2104, 500, "Look at the iSCSI target's log; its answers make no sense.") \
+	ERR_ROW(ERR_ISCSI_READ_ONLY,     2105, 409, "Take the write protection from the LUN at the target.") \
+	ERR_ROW(ERR_ISCSI_COMMAND,       2106, 500, "Look at the iSCSI target's log; the operation may be repeated when it is healthy.") \
+	ERR_ROW(ERR_ISCSI_FENCED,        2107, 409, "Another host holds the LUN: let go of it there first.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")
