@@ -101,6 +101,18 @@
 	ERR_ROW(ERR_JOURNAL_IO,          1601, 500, "Check the disk under the state directory.") \
 	ERR_ROW(ERR_RECOVER_UNKNOWN,     1602, 404, "'blkmirror recover list' shows what waits for a word.") \
 	ERR_ROW(ERR_RECOVER_PROVED,      1603, 409, "Nothing to decide: the journal proves which copy is authoritative.") \
+	ERR_ROW(ERR_HOST_UNKNOWN,        1800, 404, "'blkmirror host list' shows the hosts that this one knows.") \
+	ERR_ROW(ERR_HOST_EXISTS,         1801, 409, "Choose another name, or remove the other entry first.") \
+	ERR_ROW(ERR_HOST_ADDRESS,        1802, 400, "Give 1 to 8 addresses as 192.0.2.7:7701 or [2001:db8::7]:7701, separated by commas.") \
+	ERR_ROW(ERR_HOST_FINGERPRINT,    1803, 400, "Give what 'blkmirror host fingerprint' prints on the other host: SHA256: and 43 characters.") \
+	ERR_ROW(ERR_HOST_UNREACHABLE,    1804, 409, "Check that blkmirrord listens there (--listen) and that this host reaches the address.") \
+	ERR_ROW(ERR_HOST_KEY,            1805, 403, "Compare with 'blkmirror host fingerprint' on the other host; if its key was replaced on purpose, remove the host and add it again.") \
+	ERR_ROW(ERR_HOST_REFUSED,        1806, 403, "Add this host on the other one, with the fingerprint that 'blkmirror host fingerprint' prints here.") \
+	ERR_ROW(ERR_HOST_SELF,           1807, 409, "Name another host; this fingerprint is this daemon's own.") \
+	ERR_ROW(ERR_HOST_KEY_FILE,       1808, 500, "Restore host-key.pem in the state directory from a backup; or remove it, restart, and give the other hosts the new fingerprint.") \
+	ERR_ROW(ERR_WIRE_VERSION,        1809, 409, "Bring both hosts to versions of blkmirror that speak with each other.") \
+	ERR_ROW(ERR_WIRE_PROTOCOL,       1810, 500, "Look at both daemons' logs: what came is not what blkmirror-wire(7) allows.") \
+	ERR_ROW(ERR_WIRE_LOST,           1811, 409, "Check the network between the hosts; the operation can be repeated.") \
 	ERR_ROW(ERR_VMFS_NOT_ONE,        1900, 409, "Name the partition or image that holds the volume, not the whole disk or a file in it.") \
 	ERR_ROW(ERR_VMFS_DAMAGED,        1901, 500, "Run 'vmfsctl fsck'; nothing was changed.") \
 	ERR_ROW(ERR_VMFS_UNSUPPORTED,    1902, 501, "This version cannot do it on such a volume; vmfsctl(8) says what it can.") \
