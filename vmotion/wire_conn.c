@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blkmirror/base/log.h"
-
 #define RX_BYTES (UINT32_C(128) << 10)
 /* One that floods gives way to others after so many reads. */
 #define READS_PER_TURN 16
@@ -45,7 +43,8 @@ struct wire_conn {
 	uint32_t epoch;
 	uint64_t in_sequence, out_sequence;
 	uint64_t bytes_in, bytes_out;
-	uint64_t last_in_ns, last_out_ns, deadline_ns;
+	uint64_t last_in_ns, last_out_ns;
+	struct err why;                 /* CLOSING for that reason */
 
 	struct timer timer;
 	struct turn_hook flush;
@@ -188,11 +187,9 @@ static bool conn_send(struct wire_conn *conn)
 
 static void conn_flushed(struct wire_conn *conn)
 {
-	struct err none = { 0 };
-
 	if (conn->state == CONN_CLOSING && !tx_used(conn)) {
 		conn_end(conn, false);
-		conn->ops->dead(conn, &none);
+		conn->ops->dead(conn, &conn->why);
 		return;
 	}
 	if (conn->state == CONN_UP && conn->room_wanted && tx_used(conn) <= conn->tx_capacity / 2) {
@@ -301,7 +298,7 @@ static void version_refused(struct wire_conn *conn, uint32_t version, uint32_t o
 	if (conn->dialled) {
 		conn_die(conn, &err);
 	} else {
-		log_warn("wire", "%s (%s)", err.cause, err_name(err.id));
+		conn->why = err;
 		wire_conn_refuse(conn, &err);
 	}
 }
@@ -568,7 +565,7 @@ static void conn_beat(struct wire_conn *conn)
 static void conn_timer_fired(struct timer *timer)
 {
 	struct wire_conn *conn = container_of(timer, struct wire_conn, timer);
-	struct err err = { 0 };
+	struct err err = conn->why;
 
 	if (conn->state == CONN_UP) {
 		conn_beat(conn);
