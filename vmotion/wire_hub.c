@@ -104,11 +104,14 @@ static void make_link(struct pending *pending, const struct wire_hello *hello, b
 	struct wire_conn *conn = pending->conn;
 	struct err err;
 
-	if (!link) {
+	if (!link || !hub->options.accepted(hub->options.user, link, wire_conn_pipe(conn)->peer_key)) {
+		if (link)
+			wire_link_free(link);
 		err_set(&err, ERR_NO_MEMORY, 0, "out of memory");
 		refuse(pending, &err);
 		return;
 	}
+	CHECK(link->ops);
 	pending_free(pending);
 	link->hub = hub;
 	link->plain_wanted = plain_data;
@@ -116,8 +119,6 @@ static void make_link(struct pending *pending, const struct wire_hello *hello, b
 	random_bytes(&link->seed, sizeof(link->seed));
 	list_append(&hub->links, &link->node);
 	hub->link_count++;
-	hub->options.accepted(hub->options.user, link);
-	CHECK(link->ops);
 	link_accept_control(link, conn, hello);
 }
 

@@ -26,12 +26,13 @@ struct wire_hub;
 struct wire_hub_options {
 	struct wire_env *env;
 	/*
-	 * A new link, up: adopt it (wire_link_adopt) and return true, and *plain_data when the
-	 * operator chose that for this peer; or false with *err to refuse.
+	 * May the owner of that key link with us?  True, and *plain_data when the operator chose
+	 * that for it; or false with *err.
 	 */
 	bool (*judge)(void *user, const char *peer_key, const struct wire_hello *hello,
 		      bool *plain_data, struct err *err);
-	void (*accepted)(void *user, struct wire_link *link);
+	/* The link of one that may: adopt it (wire_link_adopt).  False: no memory for it. */
+	bool (*accepted)(void *user, struct wire_link *link, const char *peer_key);
 	void *user;
 };
 

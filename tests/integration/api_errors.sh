@@ -88,6 +88,16 @@ check "... with the check's answer" [ "$(jq -r .check.ok "$dir/body")" = false ]
 refused "target exists" 409 BM-1302 POST /v1/disks/relocate '{"disk":"used","to":"b:small/small.vmdk"}'
 refused "compare with itself" 409 BM-1300 POST /v1/disks/verify '{"disk":"a:free/free.vmdk","other":"a:free/free.vmdk"}'
 refused "no unverified deletion" 400 BM-1001 POST /v1/disks/relocate '{"disk":"used","to":"b","verify":false,"keep_source":false}'
+key_of_nobody=SHA256:0000000000000000000000000000000000000000000
+own_key=$(api GET /v1/hosts; jq -r .this_host.fingerprint "$dir/body")
+refused "unknown host" 404 BM-1800 GET /v1/hosts/zz
+refused "unknown host to remove" 404 BM-1800 DELETE /v1/hosts/zz
+refused "host by name" 400 BM-1802 POST /v1/hosts "{\"name\":\"h\",\"addresses\":\"there:1\",\"fingerprint\":\"$key_of_nobody\"}"
+refused "host without a port" 400 BM-1802 POST /v1/hosts "{\"name\":\"h\",\"addresses\":\"127.0.0.1\",\"fingerprint\":\"$key_of_nobody\"}"
+refused "too many addresses" 400 BM-1802 POST /v1/hosts "{\"name\":\"h\",\"addresses\":\"$(printf '127.0.0.1:1,%.0s' $(seq 8))127.0.0.1:1\",\"fingerprint\":\"$key_of_nobody\"}"
+refused "no fingerprint" 400 BM-1803 POST /v1/hosts '{"name":"h","addresses":"127.0.0.1:1","fingerprint":"SHA256:x"}'
+refused "a fingerprint and more" 400 BM-1803 POST /v1/hosts "{\"name\":\"h\",\"addresses\":\"127.0.0.1:1\",\"fingerprint\":\"${key_of_nobody}0\"}"
+refused "this host itself" 409 BM-1807 POST /v1/hosts "{\"name\":\"h\",\"addresses\":\"127.0.0.1:1\",\"fingerprint\":\"$own_key\"}"
 refused "unknown task" 404 BM-1400 GET /v1/tasks/t99
 refused "unknown task to cancel" 404 BM-1400 POST /v1/tasks/t99/cancel '{}'
 refused "no task at all" 404 BM-1400 GET /v1/tasks/bogus
@@ -138,8 +148,8 @@ check "... and nothing made" [ ! -e "$dir/a/l" ]
 "$bin/blkmirrord" --state-dir "$dir/state" --run-dir "$dir/run2" >"$dir/second" 2>&1
 check "second daemon refused" [ $? = 1 ]
 check "... with its id" grep -q BM-1011 "$dir/second"
-"$bin/blkmirrord" --state-dir "$dir/state3" --run-dir "$dir/run3" --listen 127.0.0.1:1 >"$dir/second" 2>&1
-check "--listen refused" grep -q BM-1013 "$dir/second"
+"$bin/blkmirrord" --state-dir "$dir/state3" --run-dir "$dir/run3" --listen 192.0.2.1:1 >"$dir/second" 2>&1
+check "--listen at an address of another host" grep -q BM-1010 "$dir/second"
 stop_daemon
 check "orderly stop" [ "$stop_status" = 0 ]
 finish

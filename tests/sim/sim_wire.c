@@ -263,7 +263,7 @@ static bool world_judge(void *user, const char *peer_key, const struct wire_hell
 }
 
 /* B's old link may not have found out yet: its peer is gone, so nothing may come of it. */
-static void world_accepted(void *user, struct wire_link *link)
+static bool world_accepted(void *user, struct wire_link *link, const char *peer_key)
 {
 	struct world *world = user;
 
@@ -272,6 +272,7 @@ static void world_accepted(void *user, struct wire_link *link)
 	forget_streams(world);
 	world->b.link = link;
 	wire_link_adopt(link, &link_ops, &world->b);
+	return strcmp(peer_key, KEY) == 0;
 }
 
 static void world_arrived(struct sim_net *net, struct wire_pipe *pipe)

@@ -172,11 +172,12 @@ static bool judge(void *user, const char *peer_key, const struct wire_hello *hel
 	return true;
 }
 
-static void accepted(void *user, struct wire_link *link)
+static bool accepted(void *user, struct wire_link *link, const char *peer_key)
 {
 	(void)user;
 	rig->accepted = link;
 	wire_link_adopt(link, &ops, NULL);
+	return strcmp(peer_key, rig->identity[0]->fingerprint) == 0;
 }
 
 static bool known(struct wire_keys *keys, const char *fingerprint)

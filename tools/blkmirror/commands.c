@@ -12,8 +12,8 @@
 
 #include "tools/common/json_edge.h"
 
-static const struct command *const nouns[] = { datastore_commands, disk_commands, task_commands,
-					       event_commands, recover_commands };
+static const struct command *const nouns[] = { datastore_commands, disk_commands, host_commands,
+					       task_commands, event_commands, recover_commands };
 
 const struct command *command_at(unsigned index)
 {

@@ -40,6 +40,11 @@ void api_task_resume(struct api_call *call);
 void api_task_cancel(struct api_call *call);
 void api_task_complete(struct api_call *call);
 
+void api_host_list(struct api_call *call);
+void api_host_add(struct api_call *call);
+void api_host_show(struct api_call *call);
+void api_host_remove(struct api_call *call);
+
 void api_events(struct api_call *call);
 void api_recover_list(struct api_call *call);
 void api_recover(struct api_call *call);

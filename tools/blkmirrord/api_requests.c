@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmotion/wire_identity.h"
+
 #define US_MAX_STUN (UINT64_C(100) * NS_PER_S)
 #define TARGET_TIMEOUT_MIN_NS (100 * NS_PER_MS)
 #define TARGET_TIMEOUT_MAX_NS (600 * NS_PER_S)
@@ -119,6 +121,14 @@ static const struct json_field disk_relocate_fields[] = {
 	FLAG(disk_relocate_request, "check", check),
 };
 SHAPE(disk_relocate_shape, "DiskRelocate", disk_relocate_fields);
+
+static const struct json_field host_add_fields[] = {
+	NAME(host_add_request, "name", name, true),
+	TEXT(host_add_request, "addresses", addresses, true),
+	TEXT(host_add_request, "fingerprint", fingerprint, true),
+	FLAG(host_add_request, "plain_data", plain_data),
+};
+SHAPE(host_add_shape, "HostAdd", host_add_fields);
 
 static const struct json_field task_set_fields[] = {
 	{ .name = "bandwidth", .type = JSON_FIELD_RATE, AT(task_set_request, bandwidth), GIVEN(task_set_request, bandwidth_given), .min = RATE_MIN_BYTES },
@@ -327,6 +337,19 @@ int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, s
 	return rc;
 }
 
+int judge_host_add(const json_t *body, struct host_add_request *out, struct err *err)
+{
+	int rc;
+
+	*out = (struct host_add_request){ 0 };
+	rc = json_edge_judge(body, &host_add_shape, out, err);
+	/* What is longer would be cut to one that is not what was given. */
+	if (!rc && !wire_fingerprint_is_valid(out->fingerprint))
+		return err_set(err, ERR_HOST_FINGERPRINT, -EINVAL, "'%.60s' is no fingerprint",
+			       out->fingerprint);
+	return rc;
+}
+
 int judge_task_set(const json_t *body, struct task_set_request *out, struct err *err)
 {
 	int rc;
@@ -380,6 +403,7 @@ JUDGE_ANY(disk_fork, disk_only_request)
 JUDGE_ANY(disk_unlock, disk_unlock_request)
 JUDGE_ANY(disk_verify, disk_verify_request)
 JUDGE_ANY(disk_relocate, disk_relocate_request)
+JUDGE_ANY(host_add, host_add_request)
 JUDGE_ANY(task_set, task_set_request)
 JUDGE_ANY(recover, recover_request)
 
@@ -394,6 +418,7 @@ static const struct {
 	{ &disk_delete_shape, any_disk_delete },     { &disk_fork_shape, any_disk_fork },
 	{ &disk_unlock_shape, any_disk_unlock },     { &disk_verify_shape, any_disk_verify },
 	{ &disk_relocate_shape, any_disk_relocate }, { &task_set_shape, any_task_set },
+	{ &host_add_shape, any_host_add },
 	{ &recover_shape, any_recover },             { &nothing_shape, judge_nothing },
 };
 

@@ -95,6 +95,11 @@ struct disk_relocate_request {
 	bool keep_source, verify, hold, check;
 };
 
+struct host_add_request {
+	const char *name, *addresses, *fingerprint;
+	bool plain_data;
+};
+
 struct task_set_request {
 	uint64_t bandwidth, weight, max_stun_ns, latency_budget_ns;
 	unsigned priority_choice, mode_choice;
@@ -120,6 +125,7 @@ int judge_disk_fork(const json_t *body, struct disk_only_request *out, struct er
 int judge_disk_unlock(const json_t *body, struct disk_unlock_request *out, struct err *err);
 int judge_disk_verify(const json_t *body, struct disk_verify_request *out, struct err *err);
 int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, struct err *err);
+int judge_host_add(const json_t *body, struct host_add_request *out, struct err *err);
 int judge_task_set(const json_t *body, struct task_set_request *out, struct err *err);
 int judge_recover(const json_t *body, struct recover_request *out, struct err *err);
 /* A verb that takes no field at all. */

@@ -196,6 +196,20 @@ static int listen_http(struct daemon *daemon, struct err *err)
 	return rc;
 }
 
+/* As with the port for metrics: bound early.  None without the operator's word. */
+static int open_hosts(struct daemon *daemon, struct err *err)
+{
+	struct hosts_options options = { .loop = daemon->loop, .store = daemon->store,
+					 .events = daemon->events,
+					 .state_dir = daemon->config.state_dir, .listen_fd = -1 };
+	int rc = 0;
+
+	memcpy(options.host_uuid, daemon->host_uuid, sizeof(options.host_uuid));
+	if (daemon->config.listen[0])
+		rc = api_listen_tcp(daemon->config.listen, &options.listen_fd, err);
+	return rc ? rc : hosts_new(&options, &daemon->hosts, err);
+}
+
 /* ---- building ---- */
 
 static uint32_t datastore_budget(const char *name, void *user)
@@ -285,6 +299,8 @@ static int build_services(struct daemon *daemon, struct err *err)
 	moves_named_free(daemon->named);        /* each attachment knows now */
 	daemon->named = NULL;
 	if (!rc)
+		rc = open_hosts(daemon, err);
+	if (!rc)
 		rc = listen_http(daemon, err);
 	return rc;
 }
@@ -296,13 +312,6 @@ int daemon_start(struct daemon *daemon, struct err *err)
 	daemon->state_lock_fd = -1;
 	daemon->signal_fd = -1;
 	daemon->started_ms = wall_now_ms();
-	if (daemon->config.listen[0]) {
-		rc = err_set(err, ERR_NOT_SUPPORTED, -EOPNOTSUPP,
-			     "listening for other hosts on '%s' is not part of this version",
-			     daemon->config.listen);
-		err_remedy(err, "Leave --listen out: moves between datastores of this host need none.");
-		return rc;
-	}
 	daemon->loop = loop_new();
 	if (!daemon->loop)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot make the main loop");

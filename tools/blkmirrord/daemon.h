@@ -22,6 +22,7 @@
 #include "tools/blkmirrord/api_server.h"
 #include "tools/blkmirrord/config.h"
 #include "tools/blkmirrord/events.h"
+#include "tools/blkmirrord/hosts.h"
 #include "tools/blkmirrord/inventory.h"
 #include "tools/blkmirrord/bulk_thread.h"
 #include "tools/blkmirrord/store.h"
@@ -43,6 +44,7 @@ struct daemon {
 	bool recovered;                 /* it has run, or runs, since the start */
 	struct task_table *tasks;
 	struct bulk_thread *io;           /* for import, export and verify */
+	struct hosts *hosts;            /* other hosts, and our key */
 	struct api_server *api, *http;
 	bool stopping, listening;
 	int64_t started_ms;

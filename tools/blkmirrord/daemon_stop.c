@@ -82,6 +82,8 @@ static const char *stop_round(struct daemon *daemon)
 		return "sockets";
 	if (inventory_is_busy(daemon->inventory))
 		return "datastores";
+	if (hosts_is_busy(daemon->hosts))
+		return "links with other hosts";
 	if (calls_left(daemon))
 		return "requests";
 	if (store_pending(daemon->store))
@@ -119,6 +121,7 @@ void daemon_stop(struct daemon *daemon)
 	timer_stop(&daemon->restore_timer);
 	task_table_close_admission(daemon->tasks);
 	inventory_stop(daemon->inventory);
+	hosts_stop(daemon->hosts);
 	if (daemon->api)
 		api_server_quiesce(daemon->api);
 	if (daemon->http)
@@ -138,6 +141,7 @@ bool daemon_finish(struct daemon *daemon)
 		log_debug("daemon", "'%s' was gone already", path);
 	api_server_free(daemon->api);
 	api_server_free(daemon->http);
+	hosts_free(daemon->hosts);
 	inventory_free(daemon->inventory);
 	task_table_free(daemon->tasks);
 	recovery_free(daemon->recovery);

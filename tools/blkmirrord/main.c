@@ -19,7 +19,7 @@ static const char help_text[] =
 	"  --config FILE         read FILE and FILE's conf.d/*.conf (" CONFIG_DEFAULT_FILE ")\n"
 	"  --state-dir DIR       keep identity, inventory and history there (/var/lib/blkmirror)\n"
 	"  --run-dir DIR         put api.sock and the disks' sockets there (/run/blkmirror)\n"
-	"  --listen ADDR:PORT    listen for other hosts (not part of this version)\n"
+	"  --listen ADDR:PORT    listen for other hosts, which must be known by key\n"
 	"  --http ADDR:PORT      serve metrics over HTTP there\n"
 	"  --socket-holder KIND  who keeps the disks' sockets over a restart: systemd, process,\n"
 	"                        none (auto)\n"
