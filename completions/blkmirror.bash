@@ -39,7 +39,7 @@ _blkmirror() {
 	fi
 	if [[ $COMP_CWORD -eq 1 ]]; then
 		words="$(_blkmirror_words) --json --socket --help --version"
-	elif [[ $COMP_CWORD -eq 2 && $noun =~ ^(datastore|disk|task)$ ]]; then
+	elif [[ $COMP_CWORD -eq 2 && $noun =~ ^(datastore|disk|host|task)$ ]]; then
 		words="$(_blkmirror_words "$noun") --help"
 	elif [[ $word == -* ]]; then
 		if [[ $noun == events || $noun == recover ]]; then verb=; fi
@@ -60,6 +60,8 @@ _blkmirror() {
 			case "$noun $verb" in
 			"datastore add") ;;
 			datastore\ *) words=$(_blkmirror_names datastore) ;;
+			"host add") ;;
+			host\ *) words=$(_blkmirror_names host) ;;
 			"disk detach") words=$(_blkmirror_names disk) ;;
 			"disk show" | "disk relocate") words="$(_blkmirror_names disk) $(_blkmirror_paths "$word")" ;;
 			"disk import" | "disk export")

@@ -665,6 +665,107 @@ static void test_hostile_messages(void **unused)
 	move_frames();
 }
 
+/* ---- a known one that misbehaves on a channel ---- */
+
+static char answer[2][80];              /* session and seed, then token */
+
+static void take_text(const char *from, const char *key, char *out, size_t bytes)
+{
+	char pattern[32];
+	const char *at;
+
+	snprintf(pattern, sizeof(pattern), "\"%s\":\"", key);
+	at = strstr(from, pattern);
+	assert_non_null(at);
+	at += strlen(pattern);
+	snprintf(out, bytes, "%.*s", (int)strcspn(at, "\""), at);
+}
+
+static bool has_token(struct rig *now)
+{
+	(void)now;
+	return strstr(stranger.heard, "\"token\"") != NULL;
+}
+
+static bool channel_is_lost(struct rig *now)
+{
+	return now->accepted && !wire_link_channel_is_up(now->accepted, 0) && now->channel_ups == 9;
+}
+
+/* Its control connection stays open meanwhile; frames[] with the sequences given. */
+static void channel_says(const uint64_t *sequences, size_t count, bool damage)
+{
+	static const char opening[] = "{\"blkmirror\":1,\"oldest\":1," IDENTITY
+				      ",\"role\":\"control\"}\n"
+				      "{\"seq\":1,\"type\":\"open\",\"channel\":0,\"epoch\":1}\n";
+	static uint8_t out[WIRE_HELLO_MAX_BYTES + 8 * (WIRE_FRAME_BYTES + PAYLOAD)];
+	static uint8_t payload[PAYLOAD];
+	struct stranger control;
+	char seed[20];
+	size_t used;
+
+	stranger = (struct stranger){ .bytes = (const uint8_t *)opening, .count = sizeof(opening) - 1 };
+	assert_int_equal(wire_socket_dial(rig->loop, rig->identity[0], &rig->address[0], rig->pin,
+					  &stranger.pipe, NULL), 0);
+	stranger.pipe->ready = stranger_ready;
+	stranger.pipe->ops->want(stranger.pipe, WATCH_READ | WATCH_WRITE);
+	run_until(has_token);
+	stranger.pipe->ops->want(stranger.pipe, 0);
+	take_text(stranger.heard, "session", answer[0], sizeof(answer[0]));
+	take_text(stranger.heard, "seed", seed, sizeof(seed));
+	take_text(stranger.heard, "token", answer[1], sizeof(answer[1]));
+	control = stranger;
+	used = (size_t)snprintf((char *)out, sizeof(out),
+				"{\"blkmirror\":1,\"oldest\":1," IDENTITY
+				",\"role\":\"data\",\"session\":\"%s\",\"channel\":0,\"epoch\":1,"
+				"\"token\":\"%s\"}\n", answer[0], answer[1]);
+	for (size_t i = 0; i < count; i++) {
+		struct wire_frame frame = { .type = WIRE_FRAME_RAW, .epoch = 1, .length_bytes = PAYLOAD,
+					    .wire_bytes = PAYLOAD, .sequence = sequences[i] };
+
+		wire_frame_encode(&frame, payload, strtoull(seed, NULL, 16), out + used);
+		used += WIRE_FRAME_BYTES;
+		memcpy(out + used, payload, PAYLOAD);
+		used += PAYLOAD;
+	}
+	if (damage)
+		out[used - 1] ^= 1;
+	stranger = (struct stranger){ .bytes = out, .count = used };
+	assert_int_equal(wire_socket_dial(rig->loop, rig->identity[0], &rig->address[0], rig->pin,
+					  &stranger.pipe, NULL), 0);
+	stranger.pipe->ready = stranger_ready;
+	stranger.pipe->ops->want(stranger.pipe, WATCH_READ | WATCH_WRITE);
+	rig->channel_ups = 9;
+	run_until(stranger_is_out);
+	assert_true(channel_is_lost(rig));
+	/* The secret worked once. */
+	stranger.pipe->ops->close(stranger.pipe, true);
+	stranger = (struct stranger){ .bytes = out, .count = used };
+	assert_int_equal(wire_socket_dial(rig->loop, rig->identity[0], &rig->address[0], rig->pin,
+					  &stranger.pipe, NULL), 0);
+	stranger.pipe->ready = stranger_ready;
+	stranger.pipe->ops->want(stranger.pipe, WATCH_READ | WATCH_WRITE);
+	run_until(stranger_is_out);
+	stranger.pipe->ops->close(stranger.pipe, true);
+	control.pipe->ops->close(control.pipe, true);
+	run_polling(peer_is_gone);
+}
+
+static void test_hostile_frames(void **unused)
+{
+	static const uint64_t twice[] = { 1, 1 }, gap[] = { 1, 3 }, late[] = { 2 }, good[] = { 1, 2 };
+
+	(void)unused;
+	channel_says(twice, 2, false);
+	assert_int_equal(rig->frames, 1);
+	channel_says(gap, 2, false);
+	assert_int_equal(rig->frames, 2);
+	channel_says(late, 1, false);
+	assert_int_equal(rig->frames, 2);
+	channel_says(good, 2, true);
+	assert_int_equal(rig->frames, 3);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -674,6 +775,7 @@ int main(void)
 		TEST(test_stranger_here), TEST(test_nobody_listens), TEST(test_second_address),
 		TEST(test_key_file), TEST(test_addresses), TEST(test_hostile_hellos),
 		TEST(test_silent_crowd), TEST(test_hostile_messages),
+		TEST(test_hostile_frames),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
