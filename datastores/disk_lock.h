@@ -48,6 +48,14 @@ enum disk_lock_mode { DISK_LOCK_READ, DISK_LOCK_WRITE };
 MUST_CHECK int disk_lock_take(int fd, enum disk_lock_mode mode, unsigned wait_ms, const char *path,
 			      struct err *err);
 
+/*
+ * [worker] The same without a wait for a holder that can be seen.  But one that nobody can see
+ * any more is waited for, a moment: the kernel lets a lock go with the last reference to
+ * the open file, and one that a completed request had may end shortly after the close().
+ */
+MUST_CHECK int disk_lock_take_soon(int fd, enum disk_lock_mode mode, const char *path,
+				   struct err *err);
+
 void disk_lock_release(int fd);
 
 struct disk_lock_holder {
