@@ -647,14 +647,19 @@ struct verb_call {
 	struct relocation *relocation;
 	struct mover_options options;
 	mover_verb *apply;
+	bool left_paused;               /* the mover, by this verb or before it */
 };
 
 static void verb_run(struct io_call *call)
 {
 	struct verb_call *verb = container_of(call, struct verb_call, call);
 
-	if (verb->relocation->io.mover)
-		verb->apply(verb->relocation->io.mover, &verb->options);
+	struct mover *mover = verb->relocation->io.mover;
+
+	if (mover) {
+		verb->apply(mover, &verb->options);
+		verb->left_paused = mover_state(mover) == MOVER_PAUSED;
+	}
 	io_call_finish(call);
 }
 
@@ -662,8 +667,14 @@ static void verb_done(struct io_call *call)
 {
 	struct verb_call *verb = container_of(call, struct verb_call, call);
 	struct relocation *relocation = verb->relocation;
+	bool left_paused = verb->left_paused;
 
 	free(verb);
+	/* What was to resume it has been refused: nothing else would tell that it stays paused. */
+	if (left_paused && relocation->fetch.resuming) {
+		relocation->fetch.resuming = false;
+		relocate_io_noticed(relocation);
+	}
 	relocation->verbs_under_way--;
 	if (relocation->verbs_under_way == 0 && relocation->draining_verbs) {
 		relocation->draining_verbs = false;
