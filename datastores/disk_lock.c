@@ -263,13 +263,19 @@ int disk_lock_take(int fd, enum disk_lock_mode mode, unsigned wait_ms, const cha
 	return lock_taken(fd, rc, path, err);
 }
 
+static bool held_by_another(int fd)
+{
+	struct disk_lock_holder holder;
+
+	return disk_lock_find_holder(fd, &holder) && holder.pid != getpid();
+}
+
 int disk_lock_take_soon(int fd, enum disk_lock_mode mode, const char *path, struct err *err)
 {
 	unsigned step_ms = WAIT_FIRST_MS, left_ms = SOON_MS;
-	struct disk_lock_holder holder;
 	int rc = lock_once(fd, mode);
 
-	while (rc == -EAGAIN && left_ms && !disk_lock_find_holder(fd, &holder))
+	while (rc == -EAGAIN && left_ms && !held_by_another(fd))
 		rc = lock_again(fd, mode, &step_ms, &left_ms);
 	return lock_taken(fd, rc, path, err);
 }

@@ -49,9 +49,10 @@ MUST_CHECK int disk_lock_take(int fd, enum disk_lock_mode mode, unsigned wait_ms
 			      struct err *err);
 
 /*
- * [worker] The same without a wait for a holder that can be seen.  But one that nobody can see
- * any more is waited for, a moment: the kernel lets a lock go with the last reference to
- * the open file, and one that a completed request had may end shortly after the close().
+ * [worker] For what has just been closed: a lock of this very process is waited for, and one whose
+ * holder nobody can see, about two seconds; not one of another process.  A device's descriptor is
+ * closed on a thread of its own, which is not waited for long, and the kernel lets a lock go
+ * with the last reference to the open file, which a completed request may have for a moment.
  */
 MUST_CHECK int disk_lock_take_soon(int fd, enum disk_lock_mode mode, const char *path,
 				   struct err *err);

@@ -521,6 +521,28 @@ static void *drop_in_a_moment(void *arg)
 	return NULL;
 }
 
+static void *close_in_a_moment(void *arg)
+{
+	usleep(150 * 1000);
+	close(*(int *)arg);
+	return NULL;
+}
+
+/* As a device's, which a busy machine closes later than the loop waits for that. */
+static void delete_while_we_close(void)
+{
+	pthread_t thread;
+	int fd;
+
+	assert_int_equal(create("l.img", MIB, PROVISION_THIN), 0);
+	fd = open(in("l.img"), O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(disk_lock_take(fd, DISK_LOCK_WRITE, 0, "l.img", NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, close_in_a_moment, &fd), 0);
+	assert_int_equal(ds_disk_delete(ds, "l.img", NULL, &err), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 /*
  * The last reference to a file that has just been closed may be a completed request's: its lock
  * ends a moment later.  Who deletes what it has just closed waits for that; nobody else.
@@ -540,6 +562,7 @@ static void test_delete_waits_for_a_lock_that_ends(void **state)
 	assert_int_equal(ds_disk_delete(ds, "l.img", NULL, &err), 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(access(in("l.img"), F_OK), -1);
+	delete_while_we_close();
 	/* One that does not end is told in the end. */
 	assert_int_equal(create("l.img", MIB, PROVISION_THIN), 0);
 	lock_in_transit("l.img", pair);
