@@ -253,7 +253,7 @@ static int make_mover(struct relocation *relocation)
 	}
 	timer_init(&relocation->io.commit_retry, disk_loop(first), commit_retry_fired);
 	return mover_new(disk_loop(first), disk_pool(first), movers, plan->disk_count,
-			 &plan->options, &io_ops, relocation, &relocation->io.mover,
+			 &relocation->io.start_options, &io_ops, relocation, &relocation->io.mover,
 			 &relocation->job_err);
 }
 
@@ -360,11 +360,36 @@ static void warn_of_physical(struct relocation *relocation)
 	}
 }
 
+static void apply_options(struct mover *mover, const struct mover_options *options)
+{
+	mover_set_bandwidth(mover, options->bandwidth_bytes_per_s);
+	mover_set_max_stun(mover, options->max_stun_ns);
+	mover_set_latency_budget(mover, options->latency_budget_ns);
+	mover_set_mode(mover, options->mode);
+}
+
+/* What the operator has set while it was being made is not in it. */
+static void catch_up_options(struct relocation *relocation)
+{
+	const struct mover_options *was = &relocation->io.start_options;
+	const struct mover_options *is = &relocation->plan.options;
+	struct err err;
+
+	if (was->bandwidth_bytes_per_s == is->bandwidth_bytes_per_s && was->mode == is->mode &&
+	    was->max_stun_ns == is->max_stun_ns &&
+	    was->latency_budget_ns == is->latency_budget_ns)
+		return;
+	if (relocate_io_verb(relocation, apply_options, &err))
+		log_error("relocate", "%s: what was set is not in effect: %s",
+			  relocation->plan.journal_id, err.cause);
+}
+
 static void mover_is_alive(struct relocation *relocation)
 {
 	relocation->mover_alive = true;
 	mover_stats(relocation->io.mover, &relocation->stats);
 	timer_start(&relocation->ticker, RELOCATE_TICK_NS);
+	catch_up_options(relocation);
 	if (relocation->cancel_wanted)
 		(void)!relocation_cancel(relocation, NULL);
 }
@@ -405,6 +430,7 @@ static void start_mover(struct relocation *relocation, void (*run)(struct io_cal
 {
 	struct disk *disk = relocation->plan.disks[0].disk;
 
+	relocation->io.start_options = relocation->plan.options;
 	relocation->io.commit_worker = worker_new(disk_loop(disk), "commit");
 	if (!relocation->io.commit_worker) {
 		struct err err;
