@@ -9,19 +9,23 @@ a copy without a guest.  The peer mirrors with copy-mode=write-blocking, which c
 under any load as our mirror does.
 
 The limit of fixed's p99: the same guest on the same export while no disk moves, but fio reads
-the source and writes the target as fast as our copy did, evenly.  That is what this store and
-this machine do to a guest beside so much traffic, whoever causes it.
+as much as our copy did in the same time, and writes as much, evenly, to the store that the
+guest writes to (a mirrored write goes where the copy goes).  That is what this store and this
+machine do to a guest beside so much traffic, whoever causes it.
 """
 
+import os
 import statistics
 import sys
 import time
 
-from common import (QUICK, RUNS, SIZE_BYTES, SOURCE, TARGET, fio, order, progress, record, remove)
+from common import (QUICK, RUNS, SIZE_BYTES, SOURCE, SOURCE_DIR, TARGET, fio, order, progress,
+                    record, remove)
 from fio_guest import Guest, felt, settle
 from movers import Ours, Peer
 
 ALONE_S = 2 if QUICK else 5
+BESIDE_BYTES = 256 << 20        # is overwritten: the store may have no room for a second disk
 LOADS = {"fixed": (2000, 16), "closed": (0, 8)}         # IOPS, depth
 
 
@@ -60,20 +64,22 @@ def copy_under_load(mover, rate, depth):
 def felt_beside_fio(rate, depth, copy_s):
     """p99 beside fio's even traffic of the same volume in the same time, as a multiple of alone."""
     traffic = ["--ioengine=libaio", "--direct=1", "--bs=256k", "--iodepth=4",
-               f"--size={SIZE_BYTES}", f"--rate={int(SIZE_BYTES / copy_s)}"]
+               f"--rate={int(SIZE_BYTES / copy_s)}", f"--io_size={SIZE_BYTES}"]
+    written = os.path.join(SOURCE_DIR, "beside.raw")
     try:
         with Ours(SOURCE) as disk, Guest(disk.uri, SIZE_BYTES, rate, depth) as guest:
             time.sleep(1)
             alone = settle(ALONE_S)
             begin = time.time()
-            fio(f"--filename={SOURCE}", "--rw=read", *traffic,
-                "--name=target", f"--filename={TARGET}", "--rw=write", *traffic)
+            fio(f"--filename={SOURCE}", "--rw=read", f"--size={SIZE_BYTES}", *traffic,
+                "--name=written", f"--filename={written}", "--rw=write",
+                f"--size={min(SIZE_BYTES, BESIDE_BYTES)}", *traffic)
             end = time.time()
             guest.stop()
             rows = guest.read()
             return felt(rows, begin, end)[1] / felt(rows, *alone)[1]
     finally:
-        remove(TARGET)
+        remove(written)
 
 
 def measure(mover, rate, depth):
