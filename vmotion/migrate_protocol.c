@@ -225,6 +225,25 @@ static const struct row *find_row(const struct row *rows, size_t count, unsigned
 	return NULL;
 }
 
+static bool rows_are_sound(const struct row *rows, size_t count, unsigned state_count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!rows[i].state || rows[i].state >= state_count || !rows[i].next ||
+		    rows[i].next >= state_count || rows[i].event >= MIGRATE_EVENT_COUNT)
+			return false;
+		if (find_row(rows, count, rows[i].state, (enum migrate_event)rows[i].event) !=
+		    &rows[i])
+			return false;
+	}
+	return true;
+}
+
+bool migrate_tables_are_sound(void)
+{
+	return rows_are_sound(source_rows, ARRAY_COUNT(source_rows), SOURCE_STATE_COUNT) &&
+	       rows_are_sound(target_rows, ARRAY_COUNT(target_rows), TARGET_STATE_COUNT);
+}
+
 /* ---- steps ---- */
 
 void migrate_source_init(struct migrate_source *source, const struct migrate_ops *ops, void *user)

@@ -18,6 +18,10 @@
  * and epoch, and works once.  So a data connection may go without encryption, where both sides
  * chose it: who is at its other end is known all the same, though not what happens on the way.
  *
+ * What a frame says is within the bounds of wire_format.h.  Whether the object exists and has
+ * such an offset its receiver judges, in place() or in frame(), before it uses either: place()
+ * gives NULL for what it does not know.
+ *
  * The control connection is all that holds a link together: when it is lost, so is the link.
  *
  * States of a channel, by what happens:

@@ -174,8 +174,6 @@ static void add_stored(int rc, const struct err *err, void *user)
 
 static int add_judge(struct hosts *hosts, const struct host_entry *model, struct err *err)
 {
-	struct host_entry *other;
-
 	if (!wire_fingerprint_is_valid(model->fingerprint))
 		return err_set(err, ERR_HOST_FINGERPRINT, -EINVAL, "'%.60s' is no fingerprint",
 			       model->fingerprint);
@@ -184,10 +182,13 @@ static int add_judge(struct hosts *hosts, const struct host_entry *model, struct
 	if (find_any(hosts, model->name))
 		return err_set(err, ERR_HOST_EXISTS, -EEXIST, "there is a host '%s' already",
 			       model->name);
-	other = find_key(hosts, model->fingerprint);
-	if (other)
-		return err_set(err, ERR_HOST_EXISTS, -EEXIST, "host '%s' has that key already",
-			       other->name);
+	list_for_each(node, &hosts->entries) {
+		const struct host_entry *other = list_entry(node, struct host_entry, node);
+
+		if (strcmp(other->fingerprint, model->fingerprint) == 0)
+			return err_set(err, ERR_HOST_EXISTS, -EEXIST,
+				       "host '%s' has that key already", other->name);
+	}
 	if (hosts->stopping)
 		return err_set(err, ERR_SHUTTING_DOWN, -ESHUTDOWN, "the daemon is stopping");
 	if (hosts->entry_count >= HOSTS_MAX)
