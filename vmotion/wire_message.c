@@ -72,6 +72,17 @@ int wire_get_text(const json_t *message, const char *key, size_t max_bytes, cons
 	return 0;
 }
 
+/* A peer's words are shown to people: nothing in them may steer a terminal. */
+static void make_harmless(char *text)
+{
+	for (unsigned char *c = (unsigned char *)text; *c; c++) {
+		if (*c < ' ' || *c == 0x7f)
+			*c = '?';
+		else if (c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)   /* the same in UTF-8 */
+			c[0] = c[1] = '?';
+	}
+}
+
 /* ---- secrets ---- */
 
 static int hex_digit(char c)
@@ -261,6 +272,7 @@ static int identity_decode(const json_t *object, uint32_t *version, uint32_t *ol
 	if (wire_get_text(object, "software", software_bytes - 1, &text))
 		return -EPROTO;
 	snprintf(software, software_bytes, "%s", text);
+	make_harmless(software);
 	return 0;
 }
 
@@ -342,6 +354,7 @@ static int refusal_decode(const json_t *error, struct wire_welcome *out)
 	known = err_from_name(id);
 	out->refused = true;
 	err_set(&out->why, known != ERR_NONE ? known : ERR_HOST_REFUSED, 0, "%s", cause);
+	make_harmless(out->why.cause);
 	return 0;
 }
 

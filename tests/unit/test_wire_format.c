@@ -285,6 +285,10 @@ static void test_welcome(void **unused)
 	assert_true(out.refused);
 	assert_int_equal(out.why.id, ERR_HOST_REFUSED);
 	assert_string_equal(out.why.cause, "not today");
+	err_set(&welcome.why, ERR_HOST_REFUSED, 0, "a\033[2Jb\x7f" "c\302\233d");
+	bytes = wire_welcome_encode(&welcome, text);
+	assert_int_equal(wire_welcome_decode(text, bytes - 1, &out), 0);
+	assert_string_equal(out.why.cause, "a?[2Jb?c??d");
 	/* The worst that a sentence can become in JSON still fits the line. */
 	memset(welcome.why.cause, 1, sizeof(welcome.why.cause) - 1);
 	bytes = wire_welcome_encode(&welcome, text);
