@@ -47,5 +47,6 @@ _Static_assert(sizeof(struct mem_page_region) == 24, "the kernel's layout");
 #define MEM_SCAN_CHECK_WPASYNC 2u
 #define MEM_PAGE_IS_WPALLOWED 1u /* in a range that is registered asynchronously */
 #define MEM_PAGE_IS_WRITTEN 2u
+#define MEM_PAGE_IS_PRESENT 8u
 
 #endif

@@ -159,24 +159,25 @@ static void set_regions(struct mem_attach *attach, const struct mem_block *block
 	}
 }
 
+/* Set in `pages` what `query` (its flags and categories) finds in a block. */
 static int scan_block(struct mem_attach *attach, const struct mem_block *block,
-		      struct mem_map *dirty)
+		      const struct mem_pagemap_scan *query, struct mem_map *pages)
 {
 	uint64_t at = block->hva, end = block->hva + block->len_bytes;
 
 	while (at < end) {
-		struct mem_pagemap_scan scan = {
-			.size = sizeof(scan),
-			.flags = MEM_SCAN_WP_MATCHING | MEM_SCAN_CHECK_WPASYNC,
-			.start = at, .end = end,
-			.vec = (uintptr_t)attach->regions, .vec_len = SCAN_REGIONS,
-			.category_mask = MEM_PAGE_IS_WRITTEN, .return_mask = MEM_PAGE_IS_WRITTEN,
-		};
-		long count = ioctl(attach->pagemap_fd, MEM_PAGEMAP_SCAN, &scan);
+		struct mem_pagemap_scan scan = *query;
+		long count;
 
+		scan.size = sizeof(scan);
+		scan.start = at;
+		scan.end = end;
+		scan.vec = (uintptr_t)attach->regions;
+		scan.vec_len = SCAN_REGIONS;
+		count = ioctl(attach->pagemap_fd, MEM_PAGEMAP_SCAN, &scan);
 		if (count < 0)
 			return -errno;
-		set_regions(attach, block, count, dirty);
+		set_regions(attach, block, count, pages);
 		if (scan.walk_end <= at)
 			return -EIO;
 		at = scan.walk_end;
@@ -207,13 +208,12 @@ static bool is_still_tracked(struct mem_attach *attach, const struct mem_block *
 	       is_registered(attach, block->hva + block->len_bytes - MEM_PAGE_BYTES);
 }
 
-static int kernel_harvest(struct mem_tracker *tracker, struct mem_map *dirty, struct err *err)
+static int scan_all(struct mem_attach *attach, const struct mem_pagemap_scan *query,
+		    struct mem_map *pages, struct err *err)
 {
-	struct mem_attach *attach = container_of(tracker, struct mem_attach, tracker);
-
 	for (uint32_t i = 0; i < attach->space.count; i++) {
 		const struct mem_block *block = &attach->space.blocks[i];
-		int rc = scan_block(attach, block, dirty);
+		int rc = scan_block(attach, block, query, pages);
 
 		if (!rc && !is_still_tracked(attach, block))
 			rc = -ESRCH;
@@ -225,9 +225,34 @@ static int kernel_harvest(struct mem_tracker *tracker, struct mem_map *dirty, st
 	return 0;
 }
 
+static int kernel_harvest(struct mem_tracker *tracker, struct mem_map *dirty, struct err *err)
+{
+	static const struct mem_pagemap_scan query = {
+		.flags = MEM_SCAN_WP_MATCHING | MEM_SCAN_CHECK_WPASYNC,
+		.category_mask = MEM_PAGE_IS_WRITTEN, .return_mask = MEM_PAGE_IS_WRITTEN,
+	};
+
+	return scan_all(container_of(tracker, struct mem_attach, tracker), &query, dirty, err);
+}
+
+/*
+ * Not told apart are holes from pages that were swapped out or that only we have touched: who
+ * asks looks at the file for these few.
+ */
+static int kernel_absent(struct mem_tracker *tracker, struct mem_map *absent, struct err *err)
+{
+	static const struct mem_pagemap_scan query = {
+		.category_inverted = MEM_PAGE_IS_PRESENT, .category_mask = MEM_PAGE_IS_PRESENT,
+		.return_mask = MEM_PAGE_IS_PRESENT,
+	};
+
+	return scan_all(container_of(tracker, struct mem_attach, tracker), &query, absent, err);
+}
+
 static const struct mem_tracker_ops kernel_ops = {
 	.name = "kernel",
 	.harvest = kernel_harvest,
+	.absent = kernel_absent,
 };
 
 static int start_kernel_tracker(struct mem_attach *attach, struct err *err)

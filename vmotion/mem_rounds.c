@@ -61,6 +61,8 @@ static int allocate(struct mem_rounds *rounds)
 	if (!rc)
 		rc = mem_map_init(&rounds->late, page_count);
 	if (!rc)
+		rc = mem_map_init(&rounds->absent, page_count);
+	if (!rc)
 		rc = map_hashes(rounds);
 	for (uint32_t i = 0; !rc && i < rounds->options.stream_count; i++)
 		rc = mem_shard_new(rounds, i, &rounds->shards[i]);
@@ -125,6 +127,7 @@ void mem_rounds_free(struct mem_rounds *rounds)
 		mem_shard_free(rounds->shards[i]);
 	if (rounds->hashes)
 		munmap(rounds->hashes, rounds->space->page_count * sizeof(*rounds->hashes));
+	mem_map_release(&rounds->absent);
 	mem_map_release(&rounds->late);
 	mem_map_release(&rounds->filled);
 	mem_map_release(&rounds->dirty);
@@ -231,31 +234,73 @@ static int first_pages(struct mem_rounds *rounds, struct err *err)
 	return rc;
 }
 
+/* The last extent that was found: a long one is looked for once, not by each run in it. */
+struct extent {
+	const struct mem_block *block;
+	uint64_t start_bytes, end_bytes;
+};
+
+static int data_from(const struct mem_rounds *rounds, const struct mem_block *block, uint64_t at,
+		     struct extent *extent)
+{
+	int rc;
+
+	if (extent->block == block && at >= extent->start_bytes && at < extent->end_bytes)
+		return 0;
+	rc = rounds->space->ops->next_data(block, at, &extent->start_bytes, &extent->end_bytes);
+	extent->block = block;
+	if (rc == -ENXIO)
+		extent->start_bytes = extent->end_bytes = block->len_bytes;
+	return rc == -ENXIO ? 0 : rc;
+}
+
+/* Of a run of pages that the other end has, those that are holes here. */
+static int holes_of_run(const struct mem_rounds *rounds, struct extent *extent, uint64_t first,
+			uint64_t count, struct mem_map *dirty)
+{
+	const struct mem_block *block = mem_space_block_of(rounds->space, first);
+	uint64_t at = mem_block_offset(block, first), run_end = at + count * MEM_PAGE_BYTES;
+
+	while (at < run_end) {
+		int rc = data_from(rounds, block, at, extent);
+		uint64_t hole_end = MIN(extent->start_bytes, run_end);
+
+		if (rc)
+			return rc;
+		if (hole_end > at)
+			mem_map_set_range(dirty, block->first_page + at / MEM_PAGE_BYTES,
+					  (hole_end - at) / MEM_PAGE_BYTES);
+		at = MAX(extent->end_bytes, hole_end);
+	}
+	return 0;
+}
+
 /*
  * Pages that the other end has and that are holes here: a balloon took them.  The kernel tells
  * that of most, but not of all (huge pages), and a page that came back as zeroes must not keep
- * over there what it was.
+ * over there what it was (R-E6).
  */
-static int find_emptied(const struct mem_rounds *rounds, const struct mem_block *block,
-			struct mem_map *dirty, struct err *err)
+static int find_emptied(struct mem_rounds *rounds, struct mem_map *dirty, struct err *err)
 {
-	const struct mem_space *space = rounds->space;
-	uint64_t hole = 0, start = 0, end = 0;
-	int rc = 0;
+	uint64_t page_count = rounds->filled.page_count, first = 0, count = 0;
+	struct extent extent = { 0 };
+	int rc;
 
-	while (!rc) {
-		rc = space->ops->next_data(block, hole, &start, &end);
-		if (rc && rc != -ENXIO)
-			return err_set(err, ERR_MEM_TRACK, rc,
-				       "cannot look for holes in memory block '%s': %s",
-				       block->name, err_strerror(rc));
+	mem_map_clear_range(&rounds->absent, 0, page_count);
+	rc = mem_tracker_absent(rounds->tracker, &rounds->absent, err);
+	if (rc)
+		return rc;
+	for (uint64_t i = 0; i < mem_map_word_count(&rounds->absent); i++)
+		rounds->absent.words[i] &= rounds->filled.words[i];
+	while (mem_map_find(&rounds->absent, first, page_count, MEM_CHUNK_PAGES, &first, &count)) {
+		/* Not beyond the chunk, and so not beyond the block. */
+		count = MIN(count, MEM_CHUNK_PAGES - first % MEM_CHUNK_PAGES);
+		rc = holes_of_run(rounds, &extent, first, count, dirty);
 		if (rc)
-			start = block->len_bytes;
-		if (start > hole)
-			mem_map_merge_range(dirty, &rounds->filled,
-					    block->first_page + hole / MEM_PAGE_BYTES,
-					    (start - hole) / MEM_PAGE_BYTES);
-		hole = end;
+			return err_set(err, ERR_MEM_TRACK, rc,
+				       "cannot look for holes in the guest's memory: %s",
+				       err_strerror(rc));
+		first += count;
 	}
 	return 0;
 }
@@ -264,9 +309,7 @@ static int harvest_into(struct mem_rounds *rounds, struct mem_map *dirty, struct
 {
 	int rc = mem_tracker_harvest(rounds->tracker, dirty, err);
 
-	for (uint32_t i = 0; !rc && i < rounds->space->count; i++)
-		rc = find_emptied(rounds, &rounds->space->blocks[i], dirty, err);
-	return rc;
+	return rc ? rc : find_emptied(rounds, dirty, err);
 }
 
 /* P1: before reading: what changes afterwards is told by the next one */

@@ -22,7 +22,7 @@
  * Chunks belong to streams by their number, so pages of one address keep their order without
  * barriers.  Each stream has a thread of its own.
  *
- * Memory: per page 16 bytes of hash (once it was sent) and four bits, per stream about 4 MiB,
+ * Memory: per page 16 bytes of hash (once it was sent) and five bits, per stream about 4 MiB,
  * and the cache for deltas.
  *
  * Threading: one thread (a worker, these calls block) for all of it, but for

@@ -59,6 +59,7 @@ struct mem_rounds {
 	struct mem_map dirty;           /* left to send; words are a chunk's, and so a shard's own */
 	struct mem_map filled;          /* what the other end has that is not zero */
 	struct mem_map late;            /* for mem_rounds_check_quiet() */
+	struct mem_map absent;          /* for a harvest: what may be a hole */
 	struct mem_hash *hashes;        /* of what it has, where filled; mapped, touched as needed */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;         /* buffers, tokens, rounds, acknowledgements, cancelled */

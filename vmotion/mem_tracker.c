@@ -79,6 +79,15 @@ int mem_tracker_harvest(struct mem_tracker *tracker, struct mem_map *dirty, stru
 	return 0;
 }
 
+int mem_tracker_absent(struct mem_tracker *tracker, struct mem_map *absent, struct err *err)
+{
+	CHECK(absent->page_count == tracker->space->page_count);
+	if (tracker->ops->absent)
+		return tracker->ops->absent(tracker, absent, err);
+	mem_map_set_range(absent, 0, absent->page_count);
+	return 0;
+}
+
 static void mark_in_block(struct mem_tracker *tracker, const struct mem_block *block, uint64_t hva,
 			  uint64_t len_bytes)
 {

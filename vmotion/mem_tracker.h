@@ -29,6 +29,11 @@ struct mem_tracker_ops {
 	const char *name;
 	/* Set in `dirty` what may have changed since the last harvest; the first may set anything. */
 	int (*harvest)(struct mem_tracker *tracker, struct mem_map *dirty, struct err *err);
+	/*
+	 * Set in `absent` every page that may be a hole by now: those that the guest's page table
+	 * does not hold.  Cheaper than looking at the memory's file.  NULL: any page may be one.
+	 */
+	int (*absent)(struct mem_tracker *tracker, struct mem_map *absent, struct err *err);
 };
 
 struct mem_tracker {
@@ -49,6 +54,10 @@ MUST_CHECK int mem_tracker_init_hash(struct mem_tracker *tracker, const struct m
 /* Add to `dirty` (of the space's page_count) what was written since the last harvest. */
 MUST_CHECK int mem_tracker_harvest(struct mem_tracker *tracker, struct mem_map *dirty,
 				   struct err *err);
+
+/* Add to `absent` the pages that may have become holes; all others have not. */
+MUST_CHECK int mem_tracker_absent(struct mem_tracker *tracker, struct mem_map *absent,
+				  struct err *err);
 
 /* We have written [hva, hva + len), as QEMU numbers its memory.  What lies in no block is ignored. */
 void mem_tracker_mark_written(struct mem_tracker *tracker, uint64_t hva, uint64_t len_bytes);

@@ -224,9 +224,21 @@ static int sim_harvest(struct mem_tracker *tracker, struct mem_map *dirty, struc
 	return 0;
 }
 
+/* All holes, and sometimes more. */
+static int sim_absent(struct mem_tracker *tracker, struct mem_map *absent, struct err *err UNUSED)
+{
+	struct mem_sim *sim = container_of(tracker, struct mem_sim, tracker);
+
+	for (uint64_t page = 0; page < sim->source.page_count; page++)
+		if (!sim->present[page] || !mem_sim_random(sim, 8))
+			mem_map_set(absent, page);
+	return 0;
+}
+
 static const struct mem_tracker_ops sim_tracker_ops = {
 	.name = "simulated",
 	.harvest = sim_harvest,
+	.absent = sim_absent,
 };
 
 /* ---- the link ---- */
