@@ -141,8 +141,12 @@ static int interrupt(struct mem_inject *inject, bool running)
 		rc = wait_stop(inject, &status);
 		if (rc)
 			return rc;
+		/*
+		 * Another thread may take a SIGSTOP and stop the whole process.  At first that is a
+		 * refusal; later it is a stop as good as ours, and lasts when we have let go.
+		 */
 		if (stop_event(status) == PTRACE_EVENT_STOP)
-			return WSTOPSIG(status) == SIGTRAP ? 0 : -EBUSY;
+			return running && WSTOPSIG(status) != SIGTRAP ? -EBUSY : 0;
 		if (!running && !stop_event(status) && WSTOPSIG(status) == SIGSTOP)
 			inject->stopped_by_signal = true;
 		/* A signal on its way in gets through: it is the program's own. */

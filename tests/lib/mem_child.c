@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -134,12 +135,33 @@ static uint8_t *map_aligned(int fd, uint64_t len_bytes)
 	return bytes == MAP_FAILED ? NULL : bytes;
 }
 
+/* Takes a SIGSTOP while the main thread is held; blocks what can be blocked, as QEMU's do. */
+static void *second_thread(void *unused)
+{
+	for (;;)
+		pause();
+	return unused;
+}
+
+static void start_second_thread(void)
+{
+	sigset_t all, before;
+	pthread_t thread;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	if (pthread_create(&thread, NULL, second_thread, NULL))
+		_exit(3);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 static void child_main(int order_fd, int answer_fd, int fd, uint64_t len_bytes)
 {
 	uint8_t *bytes = NULL;
 	struct message message;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	start_second_thread();
 	if (fd >= 0) {
 		bytes = map_aligned(fd, len_bytes);
 		if (!bytes)
