@@ -266,20 +266,42 @@ static char *read_whole(const char *path)
 	return text;
 }
 
+static void await_state(const char *path, const char *state)
+{
+	for (;;) {
+		char *text = read_whole(path);
+		bool there = strstr(text, state) != NULL;
+
+		free(text);
+		if (there)
+			return;
+		sched_yield();
+	}
+}
+
 void mem_child_settle(const struct mem_child *child)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)child->pid);
-	for (;;) {
-		char *text = read_whole(path);
-		bool sleeps = strstr(text, ") S ") != NULL;
+	await_state(path, ") S ");
+}
 
-		free(text);
-		if (sleeps)
-			return;
-		sched_yield();
-	}
+void mem_child_await_stop(const struct mem_child *child)
+{
+	char path[64], stat[400];
+	struct dirent *entry;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)child->pid);
+	dir = opendir(path);
+	CHECK(dir);
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.' && atoi(entry->d_name) != child->pid) {
+			snprintf(stat, sizeof(stat), "%s/%s/stat", path, entry->d_name);
+			await_state(stat, ") T ");
+		}
+	closedir(dir);
 }
 
 /* ---- the portrait ---- */

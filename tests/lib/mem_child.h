@@ -3,7 +3,8 @@
  * mem_child.h - a process that looks like QEMU from outside: it has a memfd of a memory backend.
  *
  * It waits in read(2) for orders and carries them out one by one; each is answered with one
- * number. Its memory is seen from here through the same memfd.
+ * number. Its memory is seen from here through the same memfd. A second thread sleeps, with
+ * all signals blocked that can be.
  */
 #ifndef BM_TESTS_MEM_CHILD_H
 #define BM_TESTS_MEM_CHILD_H
@@ -42,6 +43,9 @@ int64_t mem_child_do(struct mem_child *child, enum mem_child_order order, uint64
 
 /* Sleep until its main thread waits in a system call. */
 void mem_child_settle(const struct mem_child *child);
+
+/* Sleep until its second thread has stopped: a SIGSTOP has been taken. */
+void mem_child_await_stop(const struct mem_child *child);
 
 /*
  * All that can be seen of it from outside: descriptors, mappings with their flags, tracer,

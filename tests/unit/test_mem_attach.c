@@ -196,6 +196,7 @@ static void test_a_stop_while_we_hold_it_is_kept(void **unused)
 	mem_child_settle(&child);
 	assert_int_equal(mem_inject_begin(child.pid, &inject, &err), 0);
 	assert_int_equal(kill(child.pid, SIGSTOP), 0);
+	mem_child_await_stop(&child);
 	assert_int_equal(mem_inject_syscall(inject, SYS_getpid, none), child.pid);
 	assert_int_equal(mem_inject_end(inject, &err), 0);
 	assert_int_equal(waitpid(child.pid, &status, WUNTRACED), child.pid);
