@@ -25,7 +25,7 @@ B := build/variants/$(VARIANT)
 endif
 Q := $(if $(V),,@)
 
-PKGS := libuv libnbd libnfs libiscsi jansson libmicrohttpd libcurl sqlite3 libxxhash libsystemd inih openssl
+PKGS := libuv libnbd libnfs libiscsi jansson libmicrohttpd libcurl sqlite3 libxxhash liblz4 libzstd libsystemd inih openssl
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wundef -Wformat=2 -Wconversion -Wno-sign-conversion -Wimplicit-fallthrough
 CFLAGS ?= -O2 -g

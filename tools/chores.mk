@@ -23,7 +23,7 @@ format-check: ## which files clang-format would change (advice: exits 0)
 	@tools/format-check.sh $(CLANG_FORMAT) $(SOURCES) $(HEADERS)
 
 .PHONY: tour
-tour: ## three paths through the code: a guest write, a copied run, the switch-over
+tour: ## four paths through the code: a guest write, a copied run, the switch-over, a page of memory
 	@tools/tour.sh
 
 .PHONY: errors-doc

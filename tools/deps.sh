@@ -12,7 +12,8 @@ packages=(
 	# building
 	gcc make pkg-config libc6-dev linux-libc-dev libuv1-dev libaio-dev libnbd-dev libnfs-dev
 	libiscsi-dev libssl-dev libxxhash-dev libcmocka-dev libjansson-dev libmicrohttpd-dev
-	libcurl4-openssl-dev libsqlite3-dev libsystemd-dev libinih-dev clang mandoc
+	libcurl4-openssl-dev libsqlite3-dev libsystemd-dev libinih-dev liblz4-dev libzstd-dev
+	clang mandoc
 	# peers and clients in the tests
 	qemu-system-x86 qemu-system-common qemu-utils qemu-block-extra libnbd-bin nbdkit fio tgt
 	sqlite3 jq curl iproute2 python3 socat

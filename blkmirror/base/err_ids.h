@@ -113,6 +113,16 @@
 	ERR_ROW(ERR_WIRE_VERSION,        1809, 409, "Bring both hosts to versions of blkmirror that speak with each other.") \
 	ERR_ROW(ERR_WIRE_PROTOCOL,       1810, 500, "Look at both daemons' logs: what came is not what blkmirror-wire(7) allows.") \
 	ERR_ROW(ERR_WIRE_LOST,           1811, 409, "Check the network between the hosts; the operation can be repeated.") \
+	ERR_ROW(ERR_MEM_ATTACH,          1850, 500, "Look at the cause; nothing was changed in QEMU, and the guest goes on.") \
+	ERR_ROW(ERR_MEM_PERMISSION,      1851, 403, "Run the daemon as root, or give it CAP_SYS_PTRACE, and let no security module forbid it.") \
+	ERR_ROW(ERR_MEM_KERNEL,          1852, 501, "Use Linux 6.7 or newer on x86-64 for exact tracking; the hash tracker does without.") \
+	ERR_ROW(ERR_MEM_NOT_SHARED,      1853, 409, "Start QEMU with all of its RAM in '-object memory-backend-memfd,share=on'.") \
+	ERR_ROW(ERR_MEM_TRACED,          1854, 409, "End the debugger, strace or other migration that holds QEMU, then try again.") \
+	ERR_ROW(ERR_MEM_TRACK,           1855, 500, "The guest goes on where it is; look at the cause, then migrate again.") \
+	ERR_ROW(ERR_MEM_PROTOCOL,        1856, 409, "Use the same version of blkmirror on both hosts; the guest goes on where it was.") \
+	ERR_ROW(ERR_MEM_RECEIVE,         1857, 500, "Look at the memory of the receiving host; the guest goes on where it was.") \
+	ERR_ROW(ERR_MEM_SEND,            1858, 500, "Look at the link between the hosts; the guest goes on where it is.") \
+	ERR_ROW(ERR_MEM_LATE_WRITE,      1859, 500, "A device wrote into the stopped guest's memory: the guest goes on where it is; report it with the machine's devices.") \
 	ERR_ROW(ERR_VMFS_NOT_ONE,        1900, 409, "Name the partition or image that holds the volume, not the whole disk or a file in it.") \
 	ERR_ROW(ERR_VMFS_DAMAGED,        1901, 500, "Run 'vmfsctl fsck'; nothing was changed.") \
 	ERR_ROW(ERR_VMFS_UNSUPPORTED,    1902, 501, "This version cannot do it on such a volume; vmfsctl(8) says what it can.") \
