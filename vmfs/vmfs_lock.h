@@ -31,6 +31,17 @@ MUST_CHECK int vmfs_heartbeats_walk(struct vmfs *fs,
 						void *user),
 				    void *user, struct err *err);
 
+/* How long a host may live without renewing its slot. */
+#define VMFS_LEASE_MS 16000u
+
+uint64_t vmfs_heartbeat_offset(const struct vmfs *fs, uint32_t index);
+/* -EUCLEAN: its magic or own offset is wrong. */
+MUST_CHECK int vmfs_heartbeat_judge(struct vmfs *fs, uint32_t index,
+				    const struct vmfs_heartbeat *slot);
+
+/* Free the slots of hosts that are gone; waits for a lease if there are any.  -EBUSY: one lives. */
+MUST_CHECK int vmfs_takeover(struct vmfs *fs);
+
 /* The lock block of a node. */
 MUST_CHECK int vmfs_lock_read(struct vmfs_node *node, struct vmfs_lock *out, struct err *err);
 
