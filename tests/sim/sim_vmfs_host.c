@@ -4,7 +4,7 @@
  *
  * Three hosts, each with a worker and a renewing thread (coroutines here), on clocks that run
  * up to 1 % fast or slow.  A request that was sent lands within five seconds, whatever becomes
- * of its host; between requests a host may be frozen for a minute, or die.
+ * of its host; between requests a host, or one of its threads, may be frozen for a minute, or die.
  *
  * The check: when a write to what a lock protects lands, that lock is its sender's on the disk,
  * and nobody buries its sender.
@@ -106,7 +106,7 @@ static void yield_until(uint64_t wake_us)
 	CHECK(swapcontext(&flow->context, &scheduler) == 0);
 }
 
-/* Now and then the whole host stands still. */
+/* Now and then the whole host stands still, or only this thread of it. */
 static void maybe_freeze(void)
 {
 	uint64_t until = now_us + 5 * SECONDS + chance(60 * SECONDS);
@@ -114,7 +114,7 @@ static void maybe_freeze(void)
 
 	if (chance(60))
 		return;
-	for (unsigned i = 2 * host; i < 2 * host + 2; i++)
+	for (unsigned i = 2 * host; i < 2 * host + 2 && chance(3); i++)
 		flows[i].wake_us = MAX(flows[i].wake_us, until);
 	yield_until(until);
 }
@@ -296,10 +296,10 @@ static void use(struct host *host, unsigned lock)
 {
 	uint8_t bytes[512] = { (uint8_t)(host->number + 1) };
 
-	for (uint64_t left = 1 + chance(4); left > 0; left--) {
+	for (uint64_t left = 1 + chance(16); left > 0; left--) {
 		if (vmfs_host_may_write(host->host))
 			CHECK(vmfs_lv_write(&host->lvs[0], DATA_PLACE(lock), bytes, sizeof(bytes)) == 0);
-		pause_us(chance(4) ? chance(100000) : chance(8 * SECONDS));
+		pause_us(chance(4) ? chance(SECONDS) : chance(8 * SECONDS));
 	}
 }
 
