@@ -195,7 +195,7 @@ static int call(enum op op, uint64_t offset, const uint8_t *expected, const uint
 	*request = (struct request){ .op = op, .offset = offset, .len = len, .host = current / 2,
 				     .pending = true };
 	/* Mostly at once, sometimes as late as can be. */
-	request->land_us = now_us + 1 + (chance(4) ? chance(20000) : chance(LAND_US_MAX));
+	request->land_us = now_us + 1 + (chance(16) ? chance(5000) : chance(LAND_US_MAX));
 	if (out)
 		memcpy(request->out, out, len);
 	if (expected)
@@ -339,7 +339,7 @@ static void worker_flow(struct host *host)
 	join(host);
 	while (now_us < RUN_US) {
 		work(host);
-		pause_us(chance(2 * SECONDS));
+		pause_us(chance(SECONDS / 2));
 	}
 }
 
@@ -353,7 +353,8 @@ static void beat_flow(struct host *host)
 			CHECK(rc == 0 || rc == -ESTALE);
 		}
 		host->beating = false;
-		pause_us(VMFS_HOST_PULSE_MS * 1000);
+		/* Now and then it hangs, while the worker goes on. */
+		pause_us(chance(6) ? VMFS_HOST_PULSE_MS * 1000 : chance(20 * SECONDS));
 	}
 }
 
