@@ -4,13 +4,15 @@
  *
  * A slot in use is looked at, and once more when a lease has passed on our own clock since we
  * first saw it (R-F1).  If anything in it changed, its host lives.  If not, the slot is freed
- * with the atomic primitive: a host that renews in that very moment wins.
+ * with the atomic primitive: a host that renews in that very moment wins.  What our journal
+ * holds for it is carried out right afterwards, before anything else of the volume is read.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "vmfs/vmfs_host.h"
 #include "vmfs/vmfs_lock.h"
 #include "vmfs/vmfs_private.h"
 
@@ -69,7 +71,7 @@ static int collect(struct vmfs *fs, struct watched **out, uint32_t *count_out)
 
 static void wait_for_lease(struct vmfs *fs)
 {
-	uint32_t ms = VMFS_LEASE_MS + VMFS_LEASE_MS / 50;       /* clocks differ, by up to 2 % */
+	uint32_t ms = VMFS_HOST_LEASE_MS + VMFS_HOST_LEASE_MS / 50;       /* clocks differ, by up to 2 % */
 	struct timespec left = { ms / 1000, (long)(ms % 1000) * 1000000 };
 
 	if (fs->options.pause_ms) {
