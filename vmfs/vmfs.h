@@ -17,51 +17,24 @@
  * memory is bounded by our limits, not by what the disk says.  A structure that contradicts
  * itself gives -EUCLEAN with ERR_VMFS_DAMAGED and the place; we never guess on.
  *
- * What a crash leaves.  Until there is a journal, order alone protects the volume.  "Barrier"
- * is a flush of the devices; a sector is written whole or not at all.
+ * What a crash leaves.  Nothing: each change of metadata is one transaction of the redo journal
+ * (vmfs_journal.h), which the next opening carries out or leaves.  Opening gives back what files
+ * held that had lost their names, too.  The data that a transaction refers to are durable before
+ * it: a pointer never shows another file's old bytes.
  *
- *   operation      order of writes, | is a barrier                      a crash may leave
- *   -----------------------------------------------------------------------------------------
- *   create         descriptor's bit | descriptor, directory data |      a lost descriptor,
- *                  directory length                                     lost space
- *   mkdir          as create, the new directory's "." and ".." before   the same, or the
- *                  the name; parent's link count with its length        parent's link count
- *                                                                       wrong by one
- *   write, grow    bitmap bits, data, new pointer blocks | pointers,    lost space
- *                  length
- *   eager zero     as write; the data are zeroes                        lost space
- *   thick          bitmap bits | pointers, marked "to be zeroed"        lost space
- *   first write    data and zeroes | pointer without the mark           (the mark stays)
- *   truncate,      pointers, length | bitmap bits; in steps of one      lost space; a
- *   discard        pointer block                                        truncate half done
- *   unlink         directory entry | link count 0 | bits                a lost descriptor,
- *                                                                       lost space
- *   rename         new entry | a folder's ".." | old entry gone           both names
- *   rename over    old target's entry is pointed at the source          both names; the
- *                  (one sector) | old entry gone | target as unlink     target lost space
- *   remove entry   last record copied over it (below) | length          an entry twice
+ *   one transaction                    several, each sound by itself
+ *   -------------------------------------------------------------------------------------------
+ *   create, mkdir, symlink             write: 64 blocks at a time, new ones with their pointers
+ *   unlink, rmdir: the name            allocate: the same
+ *   rename, also over another          truncate, discard: a pointer block at a time
+ *   attributes, times                  giving back a file without a name: as truncate
+ *   a change of the kind of pointers
  *
- * "Lost" is allocated and unused: no file has wrong data.  The rules behind the order:
- *   VO1  bits are taken, durably, before anything durable refers to the items
- *   VO2  what a pointer will point at is durable before the pointer (so is a zeroed block)
- *   VO3  items are given back only when nothing durable refers to them any more
- *   VO4  a descriptor and its contents are durable before it gets a name
- *   VO5  a name is durably gone before its descriptor says so
- *   VO6  no directory record may be half of one file and half of another (U3)
+ * A write into blocks that are allocated already is data and goes past the journal: a crash
+ * leaves any part of what was not synced.
  *
- * What is unsafe without a journal, because it needs two sectors to change at once:
- *   U1  A file whose data are in its descriptor outgrows it.  Sectors torn between: the
- *       descriptor's kind and its contents disagree.
- *   U2  A file or directory changes from sub-blocks to file blocks, from direct pointers to
- *       pointer blocks, or from single to double.  The kind (metadata sector) and the pointers
- *       (next sector) may be torn: kind and pointer types then contradict each other.  This is
- *       always noticed (-EUCLEAN, fsck), never misread, but the file needs repair.
- *   U3  A removed directory entry whose record spans two sectors is first voided (descriptor 0),
- *       then filled: crash-safe for us; other readers may see the void entry with its old name.
- *   U4  Link counts of directories, tbz and block counts may be off by what one operation
- *       changes; fsck tells.
- *   U5  Two hosts that write at once: not guarded yet beyond vmfs_open()'s refusal when a
- *       heartbeat is in use and the devices' own exclusive locks.
+ * Two hosts that write at once: not guarded yet beyond vmfs_open()'s refusal when a heartbeat is
+ * in use and the devices' own exclusive locks.
  *
  * Units:     bytes; times in seconds since 1970, as on disk (32 bits).
  * Errors:    0 or -errno; with err the sentence.  -EUCLEAN damaged, -ENOTSUP not supported,
@@ -86,8 +59,14 @@ struct vmfs_node;
 
 struct vmfs_options {
 	bool read_only;
+	/* For writing: wait for a lease when heartbeats are in use, and free those that stand still. */
+	bool take_over;
+	/* The same, and heartbeats that contradict themselves are freed: for vmfs_repair(). */
+	bool repair;
 	/* Seconds since 1970; NULL: the system's. */
 	uint32_t (*now_s)(void *user);
+	/* NULL: sleeps. */
+	void (*pause_ms)(uint32_t ms, void *user);
 	void *user;
 };
 
@@ -95,7 +74,7 @@ struct vmfs_options {
  * Open a volume on all of its devices, in any order.  Borrows the ios.
  *
  * For writing it must be VMFS5 and no host's heartbeat may be in use (-EBUSY,
- * ERR_VMFS_IN_USE).
+ * ERR_VMFS_IN_USE): with take_over none that beats.
  */
 MUST_CHECK int vmfs_open(struct vmfs_io *const *ios, unsigned count,
 			 const struct vmfs_options *options, struct vmfs **out, struct err *err);

@@ -2,11 +2,11 @@
 /*
  * vmfs_alloc.c - taking items of resource files and giving them back (VMFS5).
  *
- * A cluster's bitmap and counts are one sector, so each change of a cluster is atomic.  The
- * bits are taken before anything refers to the items (VO1), and given back only after nothing
- * durable does (VO3): what a crash leaves is lost, never shared.  vmfs_io is synchronous, so
- * no write of ours to an item can still be under way when it is given back (R-F6); whoever
- * writes past it must settle its writes first.
+ * A cluster's bitmap and counts are one sector.  Taking and giving are part of the transaction
+ * that refers to the items, or ceases to; what is given in a transaction cannot be taken in the
+ * same one, or data would be written over what is still durably another's.  vmfs_io is
+ * synchronous, so no write of ours to an item can still be under way when it is given back
+ * (R-F6); whoever writes past it must settle its writes first.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -192,7 +192,7 @@ static int by_word(const void *a, const void *b)
 }
 
 /* Neighbours in the sorted list mostly share a cluster: one write for them. */
-int vmfs_give_words(struct vmfs *fs, uint64_t *words, size_t count)
+int vmfs_give_now(struct vmfs *fs, uint64_t *words, size_t count)
 {
 	struct vmfs_cluster cluster = { 0 };
 	uint32_t number, item;
@@ -228,6 +228,12 @@ int vmfs_give_words(struct vmfs *fs, uint64_t *words, size_t count)
 		rc = rc ? rc : last;
 	}
 	return rc;
+}
+
+int vmfs_give_words(struct vmfs *fs, const uint64_t *words, size_t count)
+{
+	vmfs_txn_begin(fs);
+	return vmfs_txn_end(fs, vmfs_txn_give(fs, words, count));
 }
 
 int vmfs_give_fd(struct vmfs *fs, uint32_t address)

@@ -23,7 +23,7 @@ int vmfs_dir5_next(struct vmfs_node *dir, uint64_t *cursor, struct vmfs_entry *o
 			return rc;
 		vmfs_dirent5_decode(bytes, &record);
 		if (record.fd == 0)
-			continue;       /* void: see U3 in vmfs.h */
+			continue;       /* void */
 		*out = (struct vmfs_entry){
 			.type = (enum vmfs_fd_type)record.type,
 			.address = record.fd,
@@ -63,36 +63,7 @@ int vmfs_dir5_append(struct vmfs_node *dir, const struct vmfs_entry *entry)
 	return vmfs_file_write(dir, dir->fd.length, bytes, sizeof(bytes));
 }
 
-static bool spans_sectors(uint64_t offset, size_t len)
-{
-	return offset / VMFS_SECTOR_BYTES != (offset + len - 1) / VMFS_SECTOR_BYTES;
-}
-
-#define RECORD_FD_OFFSET 4u
-
-/*
- * VO6, U3: no write may leave a record that is half of one file and half of another.  It is voided
- * first (its descriptor's address is 4 bytes of one sector), filled while it is void, and gets
- * its address last.
- */
-static int replace_in_steps(struct vmfs_node *dir, uint64_t at, const uint8_t *record)
-{
-	uint8_t filled[VMFS_DIRENT5_BYTES];
-	const uint8_t nobody[4] = { 0 };
-	int rc = vmfs_file_write(dir, at + RECORD_FD_OFFSET, nobody, sizeof(nobody));
-
-	memcpy(filled, record, sizeof(filled));
-	memset(filled + RECORD_FD_OFFSET, 0, sizeof(nobody));
-	if (!rc)
-		rc = vmfs_barrier(dir->fs);
-	if (!rc)
-		rc = vmfs_file_write(dir, at, filled, sizeof(filled));
-	if (!rc)
-		rc = vmfs_barrier(dir->fs);
-	return rc ? rc : vmfs_file_write(dir, at + RECORD_FD_OFFSET, record + RECORD_FD_OFFSET, 4);
-}
-
-int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry)
+static int remove_step(struct vmfs_node *dir, const struct vmfs_entry *entry)
 {
 	uint64_t last = dir->fd.length - VMFS_DIRENT5_BYTES;
 	uint64_t at = entry->cursor * VMFS_DIRENT5_BYTES;
@@ -102,12 +73,8 @@ int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry)
 	CHECK(at <= last);
 	if (at != last) {
 		rc = vmfs_dir_read(dir, last, record, sizeof(record));
-		if (!rc && spans_sectors(at, sizeof(record)))
-			rc = replace_in_steps(dir, at, record);
-		else if (!rc)
-			rc = vmfs_file_write(dir, at, record, sizeof(record));
 		if (!rc)
-			rc = vmfs_barrier(dir->fs);
+			rc = vmfs_file_write(dir, at, record, sizeof(record));
 	}
 	if (rc)
 		return rc;
@@ -120,14 +87,21 @@ int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry)
 	return vmfs_node_store(dir);
 }
 
+/* The last record takes the place of the one that goes. */
+int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry)
+{
+	vmfs_txn_begin(dir->fs);
+	return vmfs_txn_end(dir->fs, remove_step(dir, entry));
+}
+
+#define RECORD_FD_OFFSET 4u
+
 int vmfs_dir5_point(struct vmfs_node *dir, const struct vmfs_entry *at, uint32_t address,
 		    uint32_t generation)
 {
 	uint64_t offset = at->cursor * VMFS_DIRENT5_BYTES + RECORD_FD_OFFSET;
 	uint8_t bytes[8];
 
-	if (spans_sectors(offset, sizeof(bytes)))
-		return -EXDEV;
 	le32_put(bytes, address);
 	le32_put(bytes + 4, generation);
 	return vmfs_file_write(dir, offset, bytes, sizeof(bytes));

@@ -2,74 +2,21 @@
 /*
  * vmfs_free.c - the end of a node: its last reference, and what a file without a name held.
  *
- * The descriptor says link count 0 durably before anything is given back; its pointers stay as
- * they are, as ESXi leaves them: nobody follows them any more.
+ * A file may hold more than one transaction gives back, so it is done in steps; until the last
+ * one it stands in the journal's list of orphans, and a crash only interrupts it.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmfs/vmfs_private.h"
 
-/* All words of one window, and its tables. */
-static int give_window(struct vmfs_window *window)
-{
-	uint64_t tables[1] = { window->leaf_word };
-	int rc = vmfs_give_words(window->node->fs, window->words, window->count);
-
-	return rc || window->depth == 0 ? rc : vmfs_give_words(window->node->fs, tables, 1);
-}
-
-/* The span of a hole that one missing pointer of the descriptor leaves. */
-static uint64_t top_span(const struct vmfs_node *node)
-{
-	uint64_t per = vmfs_words_per_table(node->fs), span = 1;
-
-	for (unsigned depth = vmfs_map_depth(node->fd.zla); depth > 0; depth--)
-		span *= per;
-	return span;
-}
-
-static int give_under(struct vmfs_node *node, uint32_t top)
-{
-	uint64_t span = top_span(node), block = top * span;
-	uint64_t upper[1] = { vmfs_node_pointer(node, top) };
-	struct vmfs_window window;
-
-	if (!upper[0])
-		return 0;
-	while (block < (top + 1) * span) {
-		struct vmfs_leaf leaf;
-		int rc = vmfs_map_leaf(node, block, &leaf);
-
-		if (!rc && !leaf.table) {
-			block += leaf.count;
-			continue;
-		}
-		if (!rc)
-			rc = vmfs_window_load(node, block, &window);
-		if (!rc)
-			rc = give_window(&window);
-		if (rc)
-			return rc;
-		block = window.first_block + window.count;
-	}
-	return vmfs_map_depth(node->fd.zla) == 2 ? vmfs_give_words(node->fs, upper, 1) : 0;
-}
-
 static int give_contents(struct vmfs_node *node)
 {
-	struct vmfs_window window;
-	int rc = 0;
-
-	if (node->fd.zla == VMFS_ZLA_RESIDENT || node->fd.type == VMFS_TYPE_RDM)
+	if (node->fd.zla == VMFS_ZLA_RESIDENT || node->fd.type == VMFS_TYPE_RDM ||
+	    !vmfs_node_has_pointers(node))
 		return 0;
-	if (vmfs_map_depth(node->fd.zla) == 0) {
-		rc = vmfs_window_load(node, 0, &window);
-		return rc ? rc : give_window(&window);
-	}
-	for (uint32_t top = 0; top < node->fs->geometry->pointer_count && !rc; top++)
-		rc = give_under(node, top);
-	return rc;
+	return vmfs_file_drop(node, 0, vmfs_map_reach(node->fs, node->fd.zla), 0);
 }
 
 int vmfs_node_free(struct vmfs_node *node)
@@ -79,10 +26,14 @@ int vmfs_node_free(struct vmfs_node *node)
 
 	CHECK(node->fd.link_count == 0);
 	if (!rc)
-		rc = vmfs_barrier(fs);  /* VO3 */
-	if (!rc)
 		rc = give_contents(node);
-	return rc ? rc : vmfs_give_fd(fs, node->address);
+	if (rc)
+		return rc;
+	vmfs_txn_begin(fs);
+	rc = vmfs_give_fd(fs, node->address);
+	if (!rc)
+		rc = vmfs_orphan_remove(fs, node->address);
+	return vmfs_txn_end(fs, rc);
 }
 
 int vmfs_node_drop(struct vmfs_node *node)
@@ -100,4 +51,69 @@ int vmfs_node_drop(struct vmfs_node *node)
 	list_remove(&node->link);
 	free(node);
 	return rc;
+}
+
+static int judge_taken(struct vmfs *fs, uint32_t address)
+{
+	struct vmfs_res *fdc = &fs->res[VMFS_RES_FDC];
+	struct vmfs_cluster cluster;
+	struct vmfs_addr addr;
+	int rc;
+
+	vmfs_addr_decode(&fs->addr, address, &addr);
+	if (addr.type != VMFS_ADDR_FD || addr.cluster >= fdc->cluster_count ||
+	    addr.item >= fdc->header.per_cluster)
+		return -EEXIST;
+	rc = vmfs_cluster_read(fdc, addr.cluster, &cluster);
+	if (rc)
+		return rc;
+	return vmfs_cluster_is_free(&cluster, addr.item) ? -EEXIST : 0;
+}
+
+/* Is it what an orphan is: taken, of a known kind, and without a link?  -EEXIST: it is not. */
+static int load_orphan(struct vmfs *fs, uint32_t address, struct vmfs_node *node)
+{
+	struct vmfs_lock lock;
+	uint64_t place;
+	int rc = judge_taken(fs, address);
+
+	if (!rc)
+		rc = vmfs_node_place(fs, address, &place);
+	if (!rc)
+		rc = vmfs_node_load(fs, address, place, node);
+	if (rc != -ENOENT)
+		return rc ? rc : -EEXIST;
+	vmfs_lock_decode(node->raw, &lock);
+	node->fd.link_count = 1;
+	rc = vmfs_node_judge(node, &lock);
+	node->fd.link_count = 0;
+	return rc;
+}
+
+static int forget_orphan(struct vmfs *fs, uint32_t address)
+{
+	err_clear(&fs->err);
+	vmfs_txn_begin(fs);
+	return vmfs_txn_end(fs, vmfs_orphan_remove(fs, address));
+}
+
+int vmfs_node_give_orphan(struct vmfs *fs, uint32_t address)
+{
+	struct vmfs_node *node = calloc(1, sizeof(*node));
+	int rc = node ? load_orphan(fs, address, node) : -ENOMEM;
+
+	/* Damaged, or in use again: fsck's business. */
+	if (rc == -EUCLEAN || rc == -EEXIST) {
+		free(node);
+		return forget_orphan(fs, address);
+	}
+	if (rc) {
+		free(node);
+		return rc;
+	}
+	node->refs = 1;
+	node->unlinked = true;
+	list_prepend(&fs->nodes, &node->link);
+	rc = vmfs_node_drop(node);
+	return rc == -EUCLEAN ? forget_orphan(fs, address) : rc;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vmfs_fsck.h - does a VMFS3 or VMFS5 volume agree with itself?  Checks only, changes nothing.
+ * vmfs_fsck.h - does a VMFS3 or VMFS5 volume agree with itself?  And make a VMFS5 volume do so.
  *
  * Passes: clusters of the resource files; descriptors and what they point at; the tree from
  * the root; bitmaps against what is in use; link counts; heartbeats and locks.
@@ -52,5 +52,28 @@ const char *vmfs_finding_name(enum vmfs_finding_kind kind);
 MUST_CHECK int vmfs_fsck(struct vmfs *fs,
 			 void (*report)(const struct vmfs_finding *finding, void *user), void *user,
 			 struct vmfs_fsck_result *result_out, struct err *err);
+
+struct vmfs_repair_calls {              /* each may be NULL */
+	void (*found)(const struct vmfs_finding *finding, void *user);  /* before */
+	void (*mended)(const char *text, void *user);                   /* each change */
+	void (*left)(const struct vmfs_finding *finding, void *user);   /* after */
+};
+
+struct vmfs_repair_result {
+	struct vmfs_fsck_result before, after;
+	uint64_t mended;
+};
+
+/*
+ * Check, repair, check again.  The volume is open for writing with options.repair; nothing else
+ * of it is in use (no nodes but the caller's root).
+ *
+ * No data are given up while there is room: two files that share a block get one each, what has
+ * lost its name is found again in "lost+found".  What goes: descriptors that are none, pointers
+ * and names of nothing.  -EUCLEAN: a resource file itself is damaged; nothing was changed.
+ * A repair that is cut short can be run again.
+ */
+MUST_CHECK int vmfs_repair(struct vmfs *fs, const struct vmfs_repair_calls *calls, void *user,
+			   struct vmfs_repair_result *out, struct err *err);
 
 #endif

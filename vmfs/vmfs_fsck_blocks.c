@@ -37,6 +37,23 @@ static void see_cluster(struct fsck *fsck, struct vmfs_res *res, const struct vm
 			   cluster->number, vmfs_res_name(res->kind), cluster->fields.free_count, count);
 }
 
+static int see_lock(struct fsck *fsck, const uint8_t *bytes, const char *what, uint32_t number)
+{
+	struct vmfs_lock lock;
+	struct err err;
+	bool stale = false;
+	int rc;
+
+	vmfs_lock_decode(bytes, &lock);
+	if (lock.mode == VMFS_LOCK_MODE_FREE)
+		return 0;
+	rc = fsck_take(fsck, VMFS_FOUND_LOCK, vmfs_lock_is_stale(fsck->fs, &lock, &stale, &err));
+	if (!rc && stale)
+		fsck_found(fsck, VMFS_FOUND_LOCK, "%s %#x is locked by a host that is gone", what,
+			   number);
+	return rc;
+}
+
 int fsck_clusters(struct fsck *fsck)
 {
 	for (unsigned kind = 0; kind < VMFS_RES_COUNT; kind++) {
@@ -46,8 +63,10 @@ int fsck_clusters(struct fsck *fsck)
 			struct vmfs_cluster cluster;
 			int rc = vmfs_cluster_read(res, i, &cluster);
 
-			if (!rc)
+			if (!rc) {
 				see_cluster(fsck, res, &cluster);
+				rc = see_lock(fsck, cluster.raw, vmfs_res_name(res->kind), i);
+			}
 			rc = fsck_take(fsck, VMFS_FOUND_CLUSTER, rc);
 			if (rc)
 				return rc;
@@ -179,23 +198,6 @@ static int see_pointers(struct fsck *fsck, struct vmfs_node *node)
 
 /* ---- descriptors ---- */
 
-static int see_lock(struct fsck *fsck, const struct vmfs_node *node)
-{
-	struct vmfs_lock lock;
-	struct err err;
-	bool stale = false;
-	int rc;
-
-	vmfs_lock_decode(node->raw, &lock);
-	if (lock.mode == VMFS_LOCK_MODE_FREE)
-		return 0;
-	rc = fsck_take(fsck, VMFS_FOUND_LOCK, vmfs_lock_is_stale(fsck->fs, &lock, &stale, &err));
-	if (!rc && stale)
-		fsck_found(fsck, VMFS_FOUND_LOCK, "descriptor %#x is locked by a host that is gone",
-			   node->address);
-	return rc;
-}
-
 static void note(struct fsck *fsck, const struct vmfs_node *node, uint64_t index)
 {
 	fsck->fds[index] = (struct fsck_fd){
@@ -235,7 +237,7 @@ static int see_descriptor(struct fsck *fsck, struct vmfs_node *node, uint64_t in
 			   node->address);
 	fsck_set(fsck->used[VMFS_RES_FDC], index);
 	note(fsck, node, index);
-	rc = see_lock(fsck, node);
+	rc = see_lock(fsck, node->raw, "descriptor", node->address);
 	return rc ? rc : see_pointers(fsck, node);
 }
 

@@ -10,6 +10,7 @@ struct fsck_fd {
 	uint32_t generation;
 	uint32_t link_count;            /* as the descriptor tells it */
 	uint32_t names;                 /* entries found that name it, "." and ".." aside */
+	uint32_t inner;                 /* repair: folders without a name that name it */
 	uint8_t type;                   /* 0: not to be used */
 	bool is_dir, visited;
 };
@@ -41,6 +42,14 @@ static inline void fsck_set(uint8_t *bits, uint64_t index)
 {
 	bits[index / 8] |= (uint8_t)(1 << index % 8);
 }
+
+/* Which descriptor an address names; false: none that there is. */
+bool fsck_index_of(const struct vmfs *fs, uint32_t address, uint64_t *out);
+uint32_t fsck_address_of(const struct vmfs *fs, uint64_t index);
+/* "." ".fbb.sf" ...: the name in the root of the system's own descriptors; NULL: it is a user's. */
+const char *fsck_system_name(const struct vmfs *fs, uint64_t index);
+/* May an entry of that folder have this name, for what it names? */
+bool fsck_name_fits(const struct vmfs *fs, bool in_root, const char *name, uint64_t index);
 
 int fsck_clusters(struct fsck *fsck);           /* vmfs_fsck_blocks.c */
 int fsck_descriptors(struct fsck *fsck);

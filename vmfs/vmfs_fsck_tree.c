@@ -16,16 +16,47 @@ struct queue {
 	uint64_t count, done;
 };
 
-static bool index_of(struct fsck *fsck, uint32_t address, uint64_t *out)
+bool fsck_index_of(const struct vmfs *fs, uint32_t address, uint64_t *out)
 {
-	const struct vmfs_res *fdc = &fsck->fs->res[VMFS_RES_FDC];
+	const struct vmfs_res *fdc = &fs->res[VMFS_RES_FDC];
 	struct vmfs_addr addr;
 
-	vmfs_addr_decode(&fsck->fs->addr, address, &addr);
+	vmfs_addr_decode(&fs->addr, address, &addr);
 	if (addr.type != VMFS_ADDR_FD || addr.item >= fdc->header.per_cluster)
 		return false;
 	*out = (uint64_t)addr.cluster * fdc->header.per_cluster + addr.item;
 	return *out < fdc->item_count;
+}
+
+uint32_t fsck_address_of(const struct vmfs *fs, uint64_t index)
+{
+	uint32_t per_cluster = fs->res[VMFS_RES_FDC].header.per_cluster;
+
+	return vmfs_fd_address((uint32_t)(index / per_cluster), (uint32_t)(index % per_cluster));
+}
+
+const char *fsck_system_name(const struct vmfs *fs, uint64_t index)
+{
+	static const char *const names[] = {
+		[VMFS_FD_ROOT] = ".", [VMFS_FD_FBB] = ".fbb.sf", [VMFS_FD_FDC] = ".fdc.sf",
+		[VMFS_FD_PBC] = ".pbc.sf", [VMFS_FD_SBC] = ".sbc.sf", [VMFS_FD_VH] = ".vh.sf",
+		[VMFS_FD_PB2] = ".pb2.sf", [VMFS_FD_SDD] = ".sdd.sf",
+	};
+
+	/* VMFS3 has fewer of them, and which is not known well. */
+	return fs->geometry->version == 5 && index < ARRAY_COUNT(names) ? names[index] : NULL;
+}
+
+bool fsck_name_fits(const struct vmfs *fs, bool in_root, const char *name, uint64_t index)
+{
+	const char *own = fsck_system_name(fs, index);
+
+	if (own)
+		return in_root && strcmp(name, own) == 0;
+	for (uint64_t i = 0; in_root && (own = fsck_system_name(fs, i)); i++)
+		if (strcmp(name, own) == 0)
+			return false;
+	return true;
 }
 
 static void enqueue(struct fsck *fsck, struct queue *queue, uint64_t index, uint32_t address,
@@ -59,12 +90,17 @@ static void see_entry(struct fsck *fsck, struct queue *queue, const struct visit
 		see_dot(fsck, visit, entry, visit->parent);
 		return;
 	}
-	if (!index_of(fsck, entry->address, &index) || !fsck->fds[index].type ||
+	if (!fsck_index_of(fsck->fs, entry->address, &index) || !fsck->fds[index].type ||
 	    fsck->fds[index].generation != entry->generation) {
 		fsck_found(fsck, VMFS_FOUND_DANGLING, "folder %#x: '%.100s' names %#x, which is no file",
 			   visit->address, entry->name, entry->address);
 		return;
 	}
+	if (!fsck_name_fits(fsck->fs, visit->address == vmfs_fd_address(0, VMFS_FD_ROOT), entry->name,
+			    index))
+		fsck_found(fsck, VMFS_FOUND_ENTRY,
+			   "folder %#x: '%.100s' names %#x: a system file under a name not its own",
+			   visit->address, entry->name, entry->address);
 	fd = &fsck->fds[index];
 	if (fd->type != entry->type)
 		fsck_found(fsck, VMFS_FOUND_ENTRY, "folder %#x: '%.100s' is of type %u, not %u",
@@ -172,7 +208,7 @@ int fsck_tree(struct fsck *fsck)
 	for (uint64_t i = 1; i < queue.count; i++) {
 		uint64_t parent;
 
-		if (index_of(fsck, queue.visits[i].parent, &parent))
+		if (fsck_index_of(fsck->fs, queue.visits[i].parent, &parent))
 			fsck->fds[parent].names++;
 	}
 	free(queue.visits);
@@ -187,8 +223,7 @@ int fsck_links(struct fsck *fsck)
 
 	for (uint64_t i = 0; i < fdc->item_count; i++) {
 		const struct fsck_fd *fd = &fsck->fds[i];
-		uint32_t address = vmfs_fd_address((uint32_t)(i / fdc->header.per_cluster),
-						   (uint32_t)(i % fdc->header.per_cluster));
+		uint32_t address = fsck_address_of(fsck->fs, i);
 		/* A folder: its own name, its ".", and a ".." in each folder inside. */
 		uint32_t expected = fd->names + (fd->is_dir ? 1 : 0);
 

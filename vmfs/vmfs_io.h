@@ -76,6 +76,7 @@ void vmfs_io_close(struct vmfs_io *io);
 
 struct vmfs_io_file_options {
 	bool read_only;
+	bool shared;                    /* other processes may have it open shared, too */
 	bool create;                    /* a plain file that must not exist yet */
 	uint64_t size_bytes;            /* with create */
 };
@@ -86,6 +87,11 @@ struct vmfs_io_file_options {
  * flock alike are refused to others), for reading none: a volume in use by its host can be
  * looked at.  -EBUSY with *err: somebody holds it.  The alternative stores of one host are its
  * own business; other hosts do not see this lock, their heartbeats are looked at by the mount.
+ *
+ * Shared: the lock keeps only exclusive openers out.  compare_write takes an OFD lock on its sector
+ * around read, check and write, and waits for whoever has it: a process that is frozen in there
+ * keeps the others waiting until it is thawed or killed.  O_DIRECT or the page cache of one host
+ * make it right; on a network file system it is not.
  */
 MUST_CHECK int vmfs_io_file_open(const char *path, const struct vmfs_io_file_options *options,
 				 struct vmfs_io **out, struct err *err);

@@ -114,10 +114,8 @@ static int io_file_flush(struct vmfs_io *io)
 	return fdatasync(file->fd) ? -errno : 0;
 }
 
-/* Atomic because the lock on the descriptor keeps everybody else out while we are open. */
-static int io_file_compare_write(struct vmfs_io *io, uint64_t offset_bytes,
-				 const uint8_t *expected, const uint8_t *replacement,
-				 size_t len_bytes)
+static int swap_sector(struct vmfs_io *io, uint64_t offset_bytes, const uint8_t *expected,
+		       const uint8_t *replacement, size_t len_bytes)
 {
 	uint8_t now[VMFS_IO_BLOCK_MAX];
 	int rc = io_file_read(io, offset_bytes, now, len_bytes);
@@ -127,6 +125,35 @@ static int io_file_compare_write(struct vmfs_io *io, uint64_t offset_bytes,
 	if (memcmp(now, expected, len_bytes) != 0)
 		return -EAGAIN;
 	return io_file_write(io, offset_bytes, replacement, len_bytes);
+}
+
+static int lock_range(int fd, short type, uint64_t offset_bytes, size_t len_bytes)
+{
+	struct flock range = { .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)offset_bytes,
+			       .l_len = (off_t)len_bytes };
+
+	while (fcntl(fd, F_OFD_SETLKW, &range))
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+/* Atomic because of the lock on the descriptor, or when that is shared of one on the sector. */
+static int io_file_compare_write(struct vmfs_io *io, uint64_t offset_bytes,
+				 const uint8_t *expected, const uint8_t *replacement,
+				 size_t len_bytes)
+{
+	struct io_file *file = container_of(io, struct io_file, io);
+	int rc, last;
+
+	if (io->exclusive)
+		return swap_sector(io, offset_bytes, expected, replacement, len_bytes);
+	rc = lock_range(file->fd, F_WRLCK, offset_bytes, len_bytes);
+	if (rc)
+		return rc;
+	rc = swap_sector(io, offset_bytes, expected, replacement, len_bytes);
+	last = lock_range(file->fd, F_UNLCK, offset_bytes, len_bytes);
+	return rc ? rc : last;
 }
 
 static void io_file_close(struct vmfs_io *io)
@@ -161,12 +188,14 @@ static int open_fd(const char *path, const struct vmfs_io_file_options *options)
 	return fd < 0 ? -errno : fd;
 }
 
-static int take_lock(int fd)
+static int take_lock(int fd, bool shared)
 {
 	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
-	if (flock(fd, LOCK_EX | LOCK_NB))
+	if (flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB))
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	if (shared)
+		return 0;
 	if (fcntl(fd, F_OFD_SETLK, &whole))
 		return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 	return 0;
@@ -216,7 +245,7 @@ static int probe_direct(struct io_file *file)
 
 static int set_up(struct io_file *file, const struct vmfs_io_file_options *options)
 {
-	int rc = options->read_only ? 0 : take_lock(file->fd);
+	int rc = options->read_only ? 0 : take_lock(file->fd, options->shared);
 
 	if (!rc)
 		rc = find_size(file, options);
@@ -255,7 +284,7 @@ int vmfs_io_file_open(const char *path, const struct vmfs_io_file_options *optio
 	}
 	file->io.ops = &io_file_ops;
 	file->io.read_only = options->read_only;
-	file->io.exclusive = !options->read_only;
+	file->io.exclusive = !options->read_only && !options->shared;
 	file->fd = open_fd(path, options);
 	if (file->fd < 0) {
 		rc = file->fd;

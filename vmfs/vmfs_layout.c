@@ -4,7 +4,7 @@
  * resident -> sub-blocks -> file blocks -> pointer blocks -> double pointer blocks.
  *
  * While nothing is allocated the kind is one sector's business and free to choose.  Afterwards
- * a change touches the metadata and the pointers, two sectors: see U1 and U2 in vmfs.h.
+ * a change touches the metadata and the pointers, two sectors, in one transaction.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -129,7 +129,7 @@ static int copy_out(struct vmfs_node *node, const uint64_t *words, uint32_t coun
 		memset(block + used, 0, (size_t)unit - used);
 		rc = place_of(fs, words[i], &place);
 		if (!rc)
-			rc = vmfs_volume_write(fs, place, block, (size_t)unit);
+			rc = vmfs_volume_write_data(fs, place, block, (size_t)unit);
 		if (rc)
 			return rc;
 	}
@@ -155,8 +155,6 @@ static int move_contents(struct vmfs_node *node, enum vmfs_zla zla)
 	if (rc)
 		return rc;
 	rc = copy_out(node, words, count, unit);
-	if (!rc)
-		rc = vmfs_barrier(fs);  /* VO1, VO2 */
 	if (rc) {
 		if (!fs->failed)
 			(void)vmfs_give_words(fs, words, count);
@@ -168,8 +166,6 @@ static int move_contents(struct vmfs_node *node, enum vmfs_zla zla)
 		vmfs_node_set_pointer(node, i, words[i]);
 	vmfs_fd_count_blocks(&node->fd, (int64_t)count - old_count);
 	rc = vmfs_node_store(node);
-	if (!rc)
-		rc = vmfs_barrier(fs);
 	return rc ? rc : vmfs_give_words(fs, old, old_count);
 }
 
@@ -195,10 +191,8 @@ static int push_down(struct vmfs_node *node, enum vmfs_zla zla)
 	rc = vmfs_res_locate(&fs->res[kind], addr.cluster, addr.item, &place, &room);
 	if (!rc) {
 		vmfs_table_forget(fs, place);
-		rc = vmfs_volume_write(fs, place, table, sizeof(table));
+		rc = vmfs_volume_write_data(fs, place, table, sizeof(table));
 	}
-	if (!rc)
-		rc = vmfs_barrier(fs);  /* VO1, VO2 */
 	if (rc) {
 		if (!fs->failed)
 			(void)vmfs_give_words(fs, &word, 1);
@@ -267,7 +261,10 @@ int vmfs_layout_prepare(struct vmfs_node *node, uint64_t length, bool whole_bloc
 		return 0;
 	}
 	while (order_of(node->fd.zla) < order_of(wanted)) {
-		int rc = grow_once(node, wanted);
+		int rc;
+
+		vmfs_txn_begin(fs);
+		rc = vmfs_txn_end(fs, grow_once(node, wanted));
 
 		if (rc)
 			return rc;

@@ -17,17 +17,17 @@ uint32_t vmfs_heartbeat_count(const struct vmfs *fs)
 	return fs->geometry->hb_count;
 }
 
-static uint64_t slot_offset(const struct vmfs *fs, uint32_t index)
+uint64_t vmfs_heartbeat_offset(const struct vmfs *fs, uint32_t index)
 {
 	return VMFS_HB_OFFSET + (uint64_t)index * fs->geometry->hb_bytes;
 }
 
-static int judge_slot(struct vmfs *fs, uint32_t index, const struct vmfs_heartbeat *slot)
+int vmfs_heartbeat_judge(struct vmfs *fs, uint32_t index, const struct vmfs_heartbeat *slot)
 {
 	/* A state that we do not know is somebody's: VMFS_HB_REPLAYING is a guess. */
 	if (slot->state >> 8 != VMFS_HB_FREE >> 8)
 		return vmfs_damaged(fs, "heartbeat slot %u says %#x", index, slot->state);
-	if (slot->volume_offset != slot_offset(fs, index))
+	if (slot->volume_offset != vmfs_heartbeat_offset(fs, index))
 		return vmfs_damaged(fs, "heartbeat slot %u does not know its place", index);
 	return 0;
 }
@@ -40,10 +40,10 @@ int vmfs_heartbeat_read(struct vmfs *fs, uint32_t index, struct vmfs_heartbeat *
 
 	CHECK(index < fs->geometry->hb_count);
 	vmfs_begin(fs);
-	rc = vmfs_volume_read(fs, slot_offset(fs, index), bytes, sizeof(bytes));
+	rc = vmfs_volume_read(fs, vmfs_heartbeat_offset(fs, index), bytes, sizeof(bytes));
 	if (!rc) {
 		vmfs_heartbeat_decode(bytes, out);
-		rc = judge_slot(fs, index, out);
+		rc = vmfs_heartbeat_judge(fs, index, out);
 	}
 	return vmfs_answer(fs, rc, err);
 }
@@ -61,12 +61,12 @@ static int walk(struct vmfs *fs,
 		return -ENOMEM;
 	for (uint32_t i = 0; i < fs->geometry->hb_count; i++) {
 		if (i % per_chunk == 0) {
-			rc = vmfs_volume_read(fs, slot_offset(fs, i), chunk, CHUNK_BYTES);
+			rc = vmfs_volume_read(fs, vmfs_heartbeat_offset(fs, i), chunk, CHUNK_BYTES);
 			if (rc)
 				return rc;
 		}
 		vmfs_heartbeat_decode(chunk + (size_t)(i % per_chunk) * fs->geometry->hb_bytes, &slot);
-		rc = judge_slot(fs, i, &slot);
+		rc = vmfs_heartbeat_judge(fs, i, &slot);
 		if (rc)
 			return rc;
 		if (slot.state != VMFS_HB_FREE)

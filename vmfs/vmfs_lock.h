@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vmfs_lock.h - heartbeats of hosts and on-disk locks of objects.
- *
- * For now they are read and shown; the room for taking them is here: a heartbeat slot is
- * acquired, renewed and released with vmfs_lv_compare_write() on the slot, a lock with the
- * same on its lock block (owner, slot, the slot's generation).
+ * vmfs_lock.h - heartbeats of hosts and on-disk locks of objects, as an open volume sees them:
+ * read and shown, and freed before a repair.  Taking them is vmfs_host.h's.
  *
  * A lock is stale when its holder's slot is not in use, or has another generation or owner;
  * one whose slot is in use may still belong to a dead host, which only watching the slot's
@@ -30,6 +27,14 @@ MUST_CHECK int vmfs_heartbeats_walk(struct vmfs *fs,
 				    void (*see)(uint32_t index, const struct vmfs_heartbeat *slot,
 						void *user),
 				    void *user, struct err *err);
+
+uint64_t vmfs_heartbeat_offset(const struct vmfs *fs, uint32_t index);
+/* -EUCLEAN: its magic or own offset is wrong. */
+MUST_CHECK int vmfs_heartbeat_judge(struct vmfs *fs, uint32_t index,
+				    const struct vmfs_heartbeat *slot);
+
+/* Free the slots of hosts that are gone; waits for a lease if there are any.  -EBUSY: one lives. */
+MUST_CHECK int vmfs_takeover(struct vmfs *fs);
 
 /* The lock block of a node. */
 MUST_CHECK int vmfs_lock_read(struct vmfs_node *node, struct vmfs_lock *out, struct err *err);

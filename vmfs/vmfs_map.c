@@ -135,6 +135,14 @@ void vmfs_table_forget(struct vmfs *fs, uint64_t volume_offset)
 		}
 }
 
+void vmfs_table_forget_all(struct vmfs *fs)
+{
+	for (unsigned i = 0; i < VMFS_TABLE_CACHE; i++) {
+		fs->tables[i].volume_offset = 0;
+		fs->tables[i].stamp = 0;
+	}
+}
+
 int vmfs_table_get(struct vmfs_node *node, uint64_t word, uint8_t **bytes_out,
 		   uint64_t *offset_out)
 {

@@ -170,14 +170,17 @@ static void discard_new(struct vmfs_node *node)
 	(void)vmfs_node_drop(node);
 }
 
-/* The whole descriptor, lock block included; it may not say "in use" before its bit does. */
+/* The whole descriptor, lock block included. */
 static int store_new(struct vmfs_node *node)
 {
 	struct vmfs *fs = node->fs;
-	int rc = vmfs_barrier(fs);      /* VO1 */
+	int rc;
 
 	vmfs_fd_encode(&node->fd, node->raw + fs->geometry->lock_bytes);
-	return rc ? rc : vmfs_volume_write(fs, node->volume_offset, node->raw, fs->geometry->fd_bytes);
+	rc = vmfs_volume_write(fs, node->volume_offset, node->raw, fs->geometry->fd_bytes);
+	if (!rc)
+		memcpy(node->stored, node->raw, sizeof(node->stored));
+	return rc;
 }
 
 static int add_name(struct vmfs_node *dir, const char *name, const struct vmfs_node *node)
@@ -205,10 +208,6 @@ static int fill_dir(struct vmfs_node *node, struct vmfs_node *parent)
 	return rc ? rc : vmfs_dir5_append(node, &dotdot);
 }
 
-/*
- * The contents go first: they store the descriptor too, which nobody refers to yet.  Adding
- * the name makes all of it durable before the folder's length takes the name in (VO4).
- */
 static int make(struct vmfs_node *dir, const char *name, struct vmfs_node *node,
 		const char *target)
 {
@@ -218,7 +217,6 @@ static int make(struct vmfs_node *dir, const char *name, struct vmfs_node *node,
 		rc = fill_dir(node, dir);
 	if (!rc && target)
 		rc = vmfs_file_write(node, 0, (const uint8_t *)target, strlen(target));
-	/* The parent's count goes out with its length: U4 when the name fails. */
 	if (!rc && node->fd.type == VMFS_TYPE_DIR)
 		dir->fd.link_count++;
 	if (!rc) {
@@ -229,9 +227,9 @@ static int make(struct vmfs_node *dir, const char *name, struct vmfs_node *node,
 	return rc;
 }
 
-static int create(struct vmfs_node *dir, const char *name, enum vmfs_fd_type type,
-		  const struct vmfs_attributes *attributes, const char *target,
-		  struct vmfs_node **out)
+static int create_step(struct vmfs_node *dir, const char *name, enum vmfs_fd_type type,
+		       const struct vmfs_attributes *attributes, const char *target,
+		       struct vmfs_node **out)
 {
 	struct vmfs_node *node;
 	int rc = judge_free_name(dir, name);
@@ -247,6 +245,22 @@ static int create(struct vmfs_node *dir, const char *name, enum vmfs_fd_type typ
 	}
 	*out = node;
 	return 0;
+}
+
+static int create(struct vmfs_node *dir, const char *name, enum vmfs_fd_type type,
+		  const struct vmfs_attributes *attributes, const char *target,
+		  struct vmfs_node **out)
+{
+	int rc;
+
+	vmfs_txn_begin(dir->fs);
+	rc = create_step(dir, name, type, attributes, target, out);
+	if (rc)
+		return vmfs_txn_end(dir->fs, rc);
+	rc = vmfs_txn_end(dir->fs, 0);
+	if (rc)
+		(void)vmfs_node_drop(*out);     /* the volume has failed: nothing more is written */
+	return rc;
 }
 
 int vmfs_create(struct vmfs_node *dir, const char *name, const struct vmfs_attributes *attributes,
@@ -306,16 +320,16 @@ static int judge_removal(struct vmfs_node *node, bool want_dir)
 	return vmfs_dir_is_empty(node);
 }
 
-/* The node's last name is durably gone: say so in the descriptor, free it when it is closed. */
+/* A name is gone: say so in the descriptor; after the last it is freed when it is closed. */
 static int lose_name(struct vmfs_node *node)
 {
-	int rc = vmfs_barrier(node->fs);        /* VO5 */
+	int rc;
 
-	if (rc)
-		return rc;
 	node->fd.link_count = vmfs_node_is_dir(node) ? 0 : node->fd.link_count - 1;
 	node->fd.ctime = vmfs_now_s(node->fs);
 	rc = vmfs_node_store(node);
+	if (!rc && node->fd.link_count == 0)
+		rc = vmfs_orphan_add(node->fs, node->address);
 	if (!rc)
 		node->unlinked = node->fd.link_count == 0;
 	return rc;
@@ -334,6 +348,7 @@ static int remove_name(struct vmfs_node *dir, const char *name, bool want_dir)
 	rc = judge_removal(node, want_dir);
 	if (!rc)
 		rc = vmfs_dir_find(dir, name, &entry);
+	vmfs_txn_begin(dir->fs);
 	if (!rc) {
 		if (want_dir)
 			dir->fd.link_count--;
@@ -343,6 +358,7 @@ static int remove_name(struct vmfs_node *dir, const char *name, bool want_dir)
 	}
 	if (!rc)
 		rc = lose_name(node);
+	rc = vmfs_txn_end(dir->fs, rc);
 	last = vmfs_node_drop(node);
 	return rc ? rc : last;
 }
@@ -388,7 +404,6 @@ static int judge_no_cycle(struct vmfs_node *tree, struct vmfs_node *dir)
 	return rc;
 }
 
-/* The moved folder's ".." is its second record, whose address is in its first sector. */
 static int point_up(struct vmfs_node *dir, struct vmfs_node *parent)
 {
 	struct vmfs_entry dotdot;
@@ -409,15 +424,9 @@ static int put_name(struct vmfs_node *dir, const char *name, struct vmfs_node *n
 	rc = vmfs_dir_find(dir, name, &entry);
 	if (rc)
 		return rc;
-	if (replaced->fd.type == node->fd.type) {
-		rc = vmfs_dir5_point(dir, &entry, node->address, node->fd.generation);
-		if (rc != -EXDEV)
-			return rc;
-	}
-	/* Its record spans sectors: for a moment there are two of that name. */
+	if (replaced->fd.type == node->fd.type)
+		return vmfs_dir5_point(dir, &entry, node->address, node->fd.generation);
 	rc = add_name(dir, name, node);
-	if (!rc)
-		rc = vmfs_barrier(dir->fs);
 	return rc ? rc : vmfs_dir5_remove(dir, &entry);
 }
 
@@ -446,13 +455,8 @@ static int move_names(struct move *move)
 	rc = put_name(move->to, move->to_name, move->node, move->replaced);
 	if (rc && dir && across && !move->replaced)
 		move->to->fd.link_count--;
-	if (!rc && dir && across) {
-		rc = vmfs_barrier(move->to->fs);
-		if (!rc)
-			rc = point_up(move->node, move->to);
-	}
-	if (!rc)
-		rc = vmfs_barrier(move->to->fs);
+	if (!rc && dir && across)
+		rc = point_up(move->node, move->to);
 	if (!rc)
 		rc = vmfs_dir_find(move->from, move->from_name, &old);
 	if (rc)
@@ -473,7 +477,8 @@ static int rename_nodes(struct move *move)
 		rc = judge_no_cycle(move->node, move->to);
 	if (rc || move->node == move->replaced)
 		return rc;
-	return move_names(move);
+	vmfs_txn_begin(move->node->fs);
+	return vmfs_txn_end(move->node->fs, move_names(move));
 }
 
 static int rename_entry(struct move *move)
@@ -524,7 +529,8 @@ int vmfs_set_attributes(struct vmfs_node *node, const struct vmfs_attributes *at
 		node->fd.uid = attributes->uid;
 		node->fd.gid = attributes->gid;
 		node->fd.ctime = vmfs_now_s(node->fs);
-		rc = vmfs_node_store(node);
+		vmfs_txn_begin(node->fs);
+		rc = vmfs_txn_end(node->fs, vmfs_node_store(node));
 	}
 	return vmfs_answer(node->fs, rc, err);
 }
@@ -538,7 +544,8 @@ int vmfs_set_times(struct vmfs_node *node, uint32_t atime, uint32_t mtime, struc
 	if (!rc) {
 		node->fd.atime = atime;
 		node->fd.mtime = mtime;
-		rc = vmfs_node_store(node);
+		vmfs_txn_begin(node->fs);
+		rc = vmfs_txn_end(node->fs, vmfs_node_store(node));
 	}
 	return vmfs_answer(node->fs, rc, err);
 }

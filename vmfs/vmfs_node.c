@@ -53,7 +53,7 @@ static bool length_fits(const struct vmfs_node *node)
 			&reach_bytes) || node->fd.length <= reach_bytes;
 }
 
-static int judge(struct vmfs_node *node, const struct vmfs_lock *lock)
+int vmfs_node_judge(struct vmfs_node *node, const struct vmfs_lock *lock)
 {
 	struct vmfs *fs = node->fs;
 	const struct vmfs_fd *fd = &node->fd;
@@ -127,20 +127,33 @@ int vmfs_node_load(struct vmfs *fs, uint32_t address, uint64_t volume_offset,
 	rc = vmfs_volume_read(fs, volume_offset, out->raw, geometry->fd_bytes);
 	if (rc)
 		return rc;
+	memcpy(out->stored, out->raw, sizeof(out->stored));
 	vmfs_lock_decode(out->raw, &lock);
 	vmfs_fd_decode(out->raw + geometry->lock_bytes, &out->fd);
-	return judge(out, &lock);
+	return vmfs_node_judge(out, &lock);
 }
 
-/* The lock block is not ours to write here. */
+/*
+ * The lock block is not ours to write here.  Only sectors that differ are written: mostly it is
+ * one, and needs no journal.
+ */
 int vmfs_node_store(struct vmfs_node *node)
 {
 	const struct vmfs_geometry *geometry = node->fs->geometry;
 
 	vmfs_fd_encode(&node->fd, node->raw + geometry->lock_bytes);
-	return vmfs_volume_write(node->fs, node->volume_offset + geometry->lock_bytes,
-				 node->raw + geometry->lock_bytes,
-				 geometry->fd_bytes - geometry->lock_bytes);
+	for (uint32_t at = geometry->lock_bytes; at < geometry->fd_bytes; at += VMFS_SECTOR_BYTES) {
+		int rc;
+
+		if (memcmp(node->raw + at, node->stored + at, VMFS_SECTOR_BYTES) == 0)
+			continue;
+		rc = vmfs_volume_write(node->fs, node->volume_offset + at, node->raw + at,
+				       VMFS_SECTOR_BYTES);
+		if (rc)
+			return rc;
+		memcpy(node->stored + at, node->raw + at, VMFS_SECTOR_BYTES);
+	}
+	return 0;
 }
 
 uint64_t vmfs_table_word(const struct vmfs *fs, const uint8_t *table, uint64_t index)
@@ -187,7 +200,7 @@ static bool system_place(const struct vmfs *fs, const struct vmfs_addr *addr, ui
 	return true;
 }
 
-static int find_place(struct vmfs *fs, uint32_t address, uint64_t *out)
+int vmfs_node_place(struct vmfs *fs, uint32_t address, uint64_t *out)
 {
 	struct vmfs_res *fdc = &fs->res[VMFS_RES_FDC];
 	struct vmfs_addr addr;
@@ -222,7 +235,7 @@ int vmfs_node_find(struct vmfs *fs, uint32_t address, struct vmfs_node **out)
 			return 0;
 		}
 	}
-	rc = find_place(fs, address, &place);
+	rc = vmfs_node_place(fs, address, &place);
 	if (rc)
 		return rc;
 	node = calloc(1, sizeof(*node));

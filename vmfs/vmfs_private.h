@@ -13,6 +13,7 @@
 #include "blkmirror/base/list.h"
 #include "vmfs/vmfs.h"
 #include "vmfs/vmfs_addr.h"
+#include "vmfs/vmfs_journal.h"
 #include "vmfs/vmfs_lv.h"
 
 /* ---- geometry: what differs between the versions ---- */
@@ -35,6 +36,7 @@ struct vmfs_geometry {
 };
 
 #define VMFS_FD_BYTES_MAX 0x2000u
+#define VMFS_FD5_BYTES 0x800u
 #define VMFS_CLUSTER_HEADER_MAX 0x2000u
 #define VMFS_POINTER_BLOCK_MAX 0x10000u
 
@@ -52,12 +54,15 @@ struct vmfs_node {
 	unsigned rank;                  /* see vmfs_map.c */
 	struct vmfs_fd fd;
 	uint8_t raw[VMFS_FD_BYTES_MAX];
+	uint8_t stored[VMFS_FD5_BYTES]; /* VMFS5: as they stand on the disk */
 };
 
 bool vmfs_node_is_dir(const struct vmfs_node *node);
 /* Reads and judges the descriptor at a known place; for the system's own, before .fdc.sf. */
 int vmfs_node_load(struct vmfs *fs, uint32_t address, uint64_t volume_offset,
 		   struct vmfs_node *out);
+/* What vmfs_node_load() demands of the fields; -ENOENT: a free one. */
+int vmfs_node_judge(struct vmfs_node *node, const struct vmfs_lock *lock);
 /* A reference without a sentence of its own on errors. */
 int vmfs_node_find(struct vmfs *fs, uint32_t address, struct vmfs_node **out);
 /* Drops a reference; frees what has no name any more. */
@@ -134,6 +139,7 @@ struct vmfs {
 	struct vmfs_options options;
 	bool read_only;
 	bool failed;                    /* a write went wrong: no further ones */
+	uint32_t slots_mended, slots_freed, journals_dropped;   /* by vmfs_takeover() */
 	uint64_t file_block_count;
 	struct vmfs_res res[VMFS_RES_COUNT];
 	struct list nodes;
@@ -141,6 +147,8 @@ struct vmfs {
 	struct vmfs_table tables[VMFS_TABLE_CACHE];
 	uint64_t table_stamp;
 	struct vmfs_dir_window *window;
+	struct vmfs_txn txn;
+	struct vmfs_journal journal;
 	struct err err;                 /* why the operation in hand fails */
 };
 
@@ -156,11 +164,18 @@ int vmfs_answer(struct vmfs *fs, int rc, struct err *err);
 int vmfs_may_write(struct vmfs *fs);
 uint32_t vmfs_now_s(struct vmfs *fs);
 
-/* The volume's bytes, judged; a failed write makes the volume fail. */
+/*
+ * The volume's bytes, judged; a failed write makes the volume fail.  vmfs_volume_write() is for
+ * metadata: inside a transaction it is part of it.  The others go to the disk at once.
+ */
 int vmfs_volume_read(struct vmfs *fs, uint64_t offset, void *bytes, size_t len);
 /* The same at any offset, of any length. */
 int vmfs_volume_read_any(struct vmfs *fs, uint64_t offset, uint8_t *bytes, size_t len);
 int vmfs_volume_write(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len);
+/* Data of files, and metadata that nothing durable refers to yet. */
+int vmfs_volume_write_data(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len);
+/* No judging, no journal: for the journal itself. */
+int vmfs_volume_put(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len);
 int vmfs_volume_zero(struct vmfs *fs, uint64_t offset, uint64_t len);
 int vmfs_barrier(struct vmfs *fs);
 
@@ -184,6 +199,7 @@ uint64_t vmfs_words_per_table(const struct vmfs *fs);
 int vmfs_table_get(struct vmfs_node *node, uint64_t word, uint8_t **bytes_out,
 		   uint64_t *offset_out);
 void vmfs_table_forget(struct vmfs *fs, uint64_t volume_offset);
+void vmfs_table_forget_all(struct vmfs *fs);
 uint64_t vmfs_table_word(const struct vmfs *fs, const uint8_t *table, uint64_t index);
 void vmfs_table_set_word(const struct vmfs *fs, uint8_t *table, uint64_t index, uint64_t word);
 
@@ -192,8 +208,12 @@ void vmfs_table_set_word(const struct vmfs *fs, uint8_t *table, uint64_t index, 
 /* Up to `want` items side by side; -ENOSPC.  generation_out: .fdc.sf only, else NULL. */
 int vmfs_res_take(struct vmfs_res *res, uint32_t want, struct vmfs_addr *first_out,
 		  uint32_t *count_out, uint32_t *generation_out);
-/* Gives back what the words name, whatever they are; 0 among them is skipped.  Sorts them. */
-int vmfs_give_words(struct vmfs *fs, uint64_t *words, size_t count);
+/*
+ * Gives back what the words name, whatever they are; 0 among them is skipped.  Inside a
+ * transaction at its end, so that nothing in it takes the items anew.
+ */
+int vmfs_give_words(struct vmfs *fs, const uint64_t *words, size_t count);
+int vmfs_give_now(struct vmfs *fs, uint64_t *words, size_t count);
 int vmfs_give_fd(struct vmfs *fs, uint32_t address);
 
 /* ---- the map, changed (VMFS5) ---- */
@@ -218,7 +238,7 @@ int vmfs_window_load(struct vmfs_node *node, uint64_t block, struct vmfs_window 
 int vmfs_window_reserve(struct vmfs_window *window);
 /* Give back what was reserved or newly named, when nothing of it was published. */
 void vmfs_window_abandon(struct vmfs_window *window);
-/* New pointer blocks, before the barrier that precedes vmfs_window_publish(). */
+/* New pointer blocks, before vmfs_window_publish(). */
 int vmfs_window_write_new(struct vmfs_window *window);
 /* Pointers and descriptor. */
 int vmfs_window_publish(struct vmfs_window *window);
@@ -228,10 +248,17 @@ size_t vmfs_window_freed(const struct vmfs_window *window, uint64_t *freed);
 /* Make the descriptor's kind of pointers reach `length` bytes. */
 int vmfs_layout_prepare(struct vmfs_node *node, uint64_t length, bool whole_blocks);
 bool vmfs_node_has_pointers(const struct vmfs_node *node);
-/* Gives back all that a descriptor without a name holds, and the descriptor. */
+/* Gives back all that a descriptor without a name holds, and the descriptor; in steps. */
 int vmfs_node_free(struct vmfs_node *node);
+/* The same for one that was left by a crash; one that is none is let be. */
+int vmfs_node_give_orphan(struct vmfs *fs, uint32_t address);
+/* Blocks [first, end) become holes; `length` is the length then. */
+int vmfs_file_drop(struct vmfs_node *node, uint64_t first, uint64_t end, uint64_t length);
+/* Where a descriptor is. */
+int vmfs_node_place(struct vmfs *fs, uint32_t address, uint64_t *out);
 
 int vmfs_volume_write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len);
+int vmfs_volume_write_data_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len);
 int vmfs_file_write(struct vmfs_node *node, uint64_t offset, const uint8_t *bytes, size_t len);
 int vmfs_file_truncate(struct vmfs_node *node, uint64_t length);
 /* The count of blocks and all that follows it. */
@@ -264,8 +291,7 @@ int vmfs_dir_next(struct vmfs_node *dir, uint64_t *cursor, struct vmfs_entry *ou
 int vmfs_dir5_append(struct vmfs_node *dir, const struct vmfs_entry *entry);
 /* VMFS5: take the record at the entry's cursor away. */
 int vmfs_dir5_remove(struct vmfs_node *dir, const struct vmfs_entry *entry);
-/* VMFS5: let the record at `at` name another descriptor of the same type, in one sector;
- * -EXDEV: it spans two. */
+/* VMFS5: let the record at `at` name another descriptor of the same type. */
 int vmfs_dir5_point(struct vmfs_node *dir, const struct vmfs_entry *at, uint32_t address,
 		    uint32_t generation);
 /* Only "." and ".."?  0, -ENOTEMPTY or another error. */

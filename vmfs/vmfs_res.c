@@ -120,7 +120,8 @@ static int judge(struct vmfs_res *res)
 		return 0;
 	res->item_count = vmfs_res_item_count(&res->header);
 	/* VMFS6 keeps its pointer blocks elsewhere and this file empty. */
-	if (res->item_count == 0 && res->header.per_cluster == 0)
+	if (res->item_count == 0 && res->header.per_cluster == 0 && res->kind != VMFS_RES_FBB &&
+	    res->kind != VMFS_RES_FDC)
 		return 0;
 	if (!shape_is_sound(res))
 		return vmfs_damaged(fs, "the header of %s contradicts itself", name);

@@ -127,6 +127,8 @@ int vmfs_volume_read(struct vmfs *fs, uint64_t offset, void *bytes, size_t len)
 	if (!vmfs_lv_holds(&fs->lv, offset, len) || offset % VMFS_SECTOR_BYTES)
 		return outside(fs, offset, len);
 	rc = vmfs_lv_read(&fs->lv, offset, bytes, len);
+	if (!rc)
+		vmfs_txn_patch(fs, offset, bytes, len);
 	return rc ? vmfs_fail(fs, ERR_VMFS_IO, rc, "cannot read %zu bytes at %#llx of the volume: %s",
 			      len, (unsigned long long)offset, err_strerror(rc)) : 0;
 }
@@ -166,17 +168,46 @@ static int wrote(struct vmfs *fs, uint64_t offset, uint64_t len, int rc)
 			 (unsigned long long)len, (unsigned long long)offset, err_strerror(rc));
 }
 
-int vmfs_volume_write(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len)
+int vmfs_volume_put(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len)
 {
 	CHECK(!fs->read_only);
-	if (!vmfs_lv_holds(&fs->lv, offset, len) || offset % VMFS_SECTOR_BYTES)
-		return outside(fs, offset, len);
 	if (fs->failed)
 		return -EIO;
 	return wrote(fs, offset, len, vmfs_lv_write(&fs->lv, offset, bytes, len));
 }
 
-int vmfs_volume_write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len)
+static int judge_write(struct vmfs *fs, uint64_t offset, uint64_t len)
+{
+	CHECK(!fs->read_only);
+	if (!vmfs_lv_holds(&fs->lv, offset, len) || offset % VMFS_SECTOR_BYTES)
+		return outside(fs, offset, len);
+	return fs->failed ? -EIO : 0;
+}
+
+int vmfs_volume_write_data(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len)
+{
+	int rc = judge_write(fs, offset, len);
+
+	if (!rc)
+		rc = vmfs_journal_pass(fs, offset, len);
+	if (rc)
+		return rc;
+	vmfs_txn_take_over(fs, offset, bytes, len);
+	return vmfs_volume_put(fs, offset, bytes, len);
+}
+
+int vmfs_volume_write(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len)
+{
+	int rc;
+
+	if (!vmfs_txn_is_open(fs))
+		return vmfs_volume_write_data(fs, offset, bytes, len);
+	rc = judge_write(fs, offset, len);
+	return rc ? rc : vmfs_txn_write(fs, offset, bytes, len);
+}
+
+static int write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len,
+		     int (*write)(struct vmfs *fs, uint64_t offset, const void *bytes, size_t len))
 {
 	uint8_t sector[VMFS_SECTOR_BYTES];
 
@@ -186,13 +217,13 @@ int vmfs_volume_write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes
 
 		if (skip == 0 && len >= VMFS_SECTOR_BYTES) {
 			part = (size_t)round_down(len, VMFS_SECTOR_BYTES);
-			rc = vmfs_volume_write(fs, offset, bytes, part);
+			rc = write(fs, offset, bytes, part);
 		} else {
 			part = MIN(len, VMFS_SECTOR_BYTES - skip);
 			rc = vmfs_volume_read(fs, offset - skip, sector, sizeof(sector));
 			memcpy(sector + skip, bytes, part);
 			if (!rc)
-				rc = vmfs_volume_write(fs, offset - skip, sector, sizeof(sector));
+				rc = write(fs, offset - skip, sector, sizeof(sector));
 		}
 		if (rc)
 			return rc;
@@ -203,13 +234,24 @@ int vmfs_volume_write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes
 	return 0;
 }
 
+int vmfs_volume_write_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len)
+{
+	return write_any(fs, offset, bytes, len, vmfs_volume_write);
+}
+
+int vmfs_volume_write_data_any(struct vmfs *fs, uint64_t offset, const uint8_t *bytes, size_t len)
+{
+	return write_any(fs, offset, bytes, len, vmfs_volume_write_data);
+}
+
 int vmfs_volume_zero(struct vmfs *fs, uint64_t offset, uint64_t len)
 {
-	CHECK(!fs->read_only);
-	if (!vmfs_lv_holds(&fs->lv, offset, len) || offset % VMFS_SECTOR_BYTES)
-		return outside(fs, offset, len);
-	if (fs->failed)
-		return -EIO;
+	int rc = judge_write(fs, offset, len);
+
+	if (!rc)
+		rc = vmfs_journal_pass(fs, offset, len);
+	if (rc)
+		return rc;
 	return wrote(fs, offset, len, vmfs_lv_zero(&fs->lv, offset, len));
 }
 
@@ -317,6 +359,8 @@ static int judge_writing(struct vmfs *fs)
 	if (fs->lv.block_bytes != VMFS_SECTOR_BYTES)
 		return vmfs_fail(fs, ERR_VMFS_UNSUPPORTED, -ENOTSUP,
 				 "VMFS5 is written on devices of 512-byte sectors only");
+	if (fs->options.take_over || fs->options.repair)
+		return vmfs_takeover(fs);
 	rc = vmfs_heartbeats_in_use(fs, &active);
 	if (rc)
 		return rc;
@@ -334,12 +378,14 @@ static int mount(struct vmfs *fs)
 	if (!rc && !fs->read_only)
 		rc = judge_writing(fs);
 	if (!rc)
+		rc = vmfs_journal_open(fs, 0);
+	if (!rc)
 		rc = open_resources(fs);
 	if (!rc)
 		rc = vmfs_node_find(fs, vmfs_fd_address(0, VMFS_FD_ROOT), &fs->root);
 	if (!rc && !vmfs_node_is_dir(fs->root))
 		rc = vmfs_damaged(fs, "the root is no folder");
-	return rc;
+	return rc || fs->read_only ? rc : vmfs_journal_give_orphans(fs);
 }
 
 static void release(struct vmfs *fs)
@@ -353,6 +399,7 @@ static void release(struct vmfs *fs)
 		free(fs->tables[i].bytes);
 	CHECK(list_is_empty(&fs->nodes));
 	free(fs->window);
+	vmfs_journal_free(fs);
 	free(fs);
 }
 
@@ -399,6 +446,9 @@ int vmfs_close(struct vmfs *fs, struct err *err)
 	if (!fs)
 		return 0;
 	rc = vmfs_sync(fs, err);
+	/* Others do not know our journal: nothing may be left in it. */
+	if (!rc)
+		rc = vmfs_answer(fs, vmfs_journal_settle(fs), err);
 	release(fs);
 	return rc;
 }

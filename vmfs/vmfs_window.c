@@ -6,11 +6,10 @@
  *   (change words[])
  *   reserve   take the pointer blocks that are missing
  *   write_new pointer blocks nobody refers to yet
- *   | barrier: bits (VO1) and what pointers will point at (VO2) are durable
  *   publish   words of tables in use, and the descriptor
  *
- * To shrink, words become 0 and only publish runs; after a barrier the caller gives back what
- * vmfs_window_freed() tells.  A table that became empty goes with them.
+ * All in one transaction.  To shrink, words become 0 and only publish runs; then the caller
+ * gives back what vmfs_window_freed() tells.  A table that became empty goes with them.
  */
 #include <errno.h>
 #include <string.h>
@@ -163,7 +162,7 @@ static int write_table(struct vmfs_window *window, const uint64_t *words, uint64
 	for (uint32_t i = 0; i < VMFS_WINDOW_WORDS; i++)
 		vmfs_table_set_word(fs, bytes, i, words[i]);
 	vmfs_table_forget(fs, place);
-	return vmfs_volume_write(fs, place, bytes, sizeof(bytes));
+	return vmfs_volume_write_data(fs, place, bytes, sizeof(bytes));
 }
 
 int vmfs_window_write_new(struct vmfs_window *window)

@@ -2,7 +2,7 @@
 /*
  * vmfs_write.c - changing the data of a file: write, truncate, allocate, discard (VMFS5).
  *
- * Everything goes window by window (vmfs_window.c), in the order that vmfs.h tells.
+ * Everything goes window by window (vmfs_window.c), each step of it one transaction.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,6 +12,10 @@
 #include "vmfs/vmfs_private.h"
 
 #define FREED_MAX (VMFS_WINDOW_WORDS + 2)
+/* Blocks that one transaction takes, or clusters that it gives to: that bounds its sectors. */
+#define STEP_BLOCKS 64u
+#define STEP_CLUSTERS 64u
+#define STEP_FOLDER_BYTES (32u << 10)
 
 static bool word_is_tbz(const struct vmfs *fs, uint64_t word)
 {
@@ -88,12 +92,12 @@ static int write_fresh(struct vmfs_node *node, uint64_t place, uint64_t inside,
 	CLEANUP_FREE uint8_t *block = NULL;
 
 	if (len == unit)
-		return vmfs_volume_write(node->fs, place, bytes, len);
+		return vmfs_volume_write_data(node->fs, place, bytes, len);
 	block = calloc(1, unit);
 	if (!block)
 		return -ENOMEM;
 	memcpy(block + inside, bytes, len);
-	return vmfs_volume_write(node->fs, place, block, unit);
+	return vmfs_volume_write_data(node->fs, place, block, unit);
 }
 
 /*
@@ -118,7 +122,10 @@ static int write_block(struct vmfs_window *window, uint32_t index, uint64_t insi
 		return vmfs_damaged(node->fs, "a block of descriptor %#x spans blocks", node->address);
 	if (fresh)
 		return write_fresh(node, place, inside, bytes, len);
-	return vmfs_volume_write_any(node->fs, place + inside, bytes, len);
+	/* A folder's records are metadata, and change with what they name. */
+	if (vmfs_node_is_dir(node))
+		return vmfs_volume_write_any(node->fs, place + inside, bytes, len);
+	return vmfs_volume_write_data_any(node->fs, place + inside, bytes, len);
 }
 
 static bool is_next(struct vmfs_window *window, uint32_t index)
@@ -151,7 +158,8 @@ static int write_data(struct vmfs_window *window, uint64_t offset, const uint8_t
 		size_t part = (size_t)MIN(len, unit - inside);
 		int rc;
 
-		if (inside == 0 && len >= 2 * unit && !word_is_cow(window->node->fs, window->words[index])) {
+		if (inside == 0 && len >= 2 * unit && !vmfs_node_is_dir(window->node) &&
+		    !word_is_cow(window->node->fs, window->words[index])) {
 			uint32_t run = run_length(window, index, len / unit);
 			uint64_t place, room;
 
@@ -159,7 +167,7 @@ static int write_data(struct vmfs_window *window, uint64_t offset, const uint8_t
 			rc = vmfs_map_place(window->node, window->words[index], offset / unit, &place,
 					    &room);
 			if (!rc)
-				rc = vmfs_volume_write(window->node->fs, place, bytes, part);
+				rc = vmfs_volume_write_data(window->node->fs, place, bytes, part);
 		} else {
 			rc = write_block(window, index, inside, bytes, part);
 		}
@@ -195,9 +203,7 @@ static void count_tbz(struct vmfs_fd *fd, int64_t delta)
 	fd->tbz_count_high = (uint32_t)(count >> 32);
 }
 
-/* The part of a write that one window covers. */
-static int write_window(struct vmfs_window *window, uint64_t offset, const uint8_t *bytes,
-			size_t len)
+static int write_step(struct vmfs_window *window, uint64_t offset, const uint8_t *bytes, size_t len)
 {
 	struct vmfs_node *node = window->node;
 	struct vmfs *fs = node->fs;
@@ -216,11 +222,6 @@ static int write_window(struct vmfs_window *window, uint64_t offset, const uint8
 	}
 	if (!rc)
 		rc = vmfs_window_write_new(window);
-	if (!rc && (taken || cleared))
-		rc = vmfs_barrier(fs);  /* VO1, VO2 */
-	/* A folder's length publishes what is in it; a file's only zeroes. */
-	if (!rc && grows && vmfs_node_is_dir(node))
-		rc = vmfs_barrier(fs);  /* VO4 */
 	if (rc) {
 		vmfs_window_abandon(window);
 		return rc;
@@ -232,6 +233,14 @@ static int write_window(struct vmfs_window *window, uint64_t offset, const uint8
 	vmfs_fd_count_blocks(&node->fd, taken);
 	count_tbz(&node->fd, -(int64_t)cleared);
 	return taken || cleared ? vmfs_window_publish(window) : vmfs_node_store(node);
+}
+
+/* The part of a write that one window covers, one transaction. */
+static int write_window(struct vmfs_window *window, uint64_t offset, const uint8_t *bytes,
+			size_t len)
+{
+	vmfs_txn_begin(window->node->fs);
+	return vmfs_txn_end(window->node->fs, write_step(window, offset, bytes, len));
 }
 
 /* What stands between the old end and its block's end is garbage as soon as the file grows. */
@@ -257,7 +266,8 @@ static int zero_tail(struct vmfs_node *node)
 
 		if (!zeroes)
 			return -ENOMEM;
-		return vmfs_volume_write_any(node->fs, run.volume_offset_bytes, zeroes, (size_t)left);
+		return vmfs_volume_write_data_any(node->fs, run.volume_offset_bytes, zeroes,
+						  (size_t)left);
 	}
 }
 
@@ -266,7 +276,8 @@ static int write_resident(struct vmfs_node *node, uint64_t offset, const uint8_t
 	memcpy(node->raw + node->fs->geometry->fd_data_offset + offset, bytes, len);
 	node->fd.length = MAX(node->fd.length, offset + len);
 	node->fd.mtime = vmfs_now_s(node->fs);
-	return vmfs_node_store(node);
+	vmfs_txn_begin(node->fs);
+	return vmfs_txn_end(node->fs, vmfs_node_store(node));
 }
 
 int vmfs_file_write(struct vmfs_node *node, uint64_t offset, const uint8_t *bytes, size_t len)
@@ -283,7 +294,8 @@ int vmfs_file_write(struct vmfs_node *node, uint64_t offset, const uint8_t *byte
 	if (fs->window->dir == node)
 		vmfs_dir_forget(fs);
 	rc = vmfs_layout_prepare(node, MAX(end, node->fd.length), false);
-	if (!rc && end > node->fd.length)
+	/* Only where a gap is left: what is written next to the end shows nothing old. */
+	if (!rc && offset > node->fd.length)
 		rc = zero_tail(node);
 	if (rc)
 		return rc;
@@ -297,7 +309,10 @@ int vmfs_file_write(struct vmfs_node *node, uint64_t offset, const uint8_t *byte
 		if (rc)
 			return rc;
 		window_end = (window.first_block + window.count) * unit;
+		window_end = MIN(window_end, (offset / unit + STEP_BLOCKS) * unit);
 		part = (size_t)MIN(len, window_end - offset);
+		if (vmfs_node_is_dir(node))
+			part = MIN(part, STEP_FOLDER_BYTES);
 		rc = write_window(&window, offset, bytes, part);
 		bytes += part;
 		offset += part;
@@ -358,15 +373,45 @@ static int drop_words(struct vmfs_window *window, uint32_t first, uint32_t end)
 	vmfs_fd_count_blocks(&node->fd, -(int64_t)blocks);
 	count_tbz(&node->fd, -(int64_t)tbz);
 	node->fd.mtime = vmfs_now_s(node->fs);
+	vmfs_txn_begin(node->fs);
 	rc = vmfs_window_publish(window);
 	count = vmfs_window_freed(window, freed);
 	if (!rc)
-		rc = vmfs_barrier(node->fs);    /* VO3 */
-	return rc ? rc : vmfs_give_words(node->fs, freed, count);
+		rc = vmfs_give_words(node->fs, freed, count);
+	return vmfs_txn_end(node->fs, rc);
 }
 
-/* Blocks [first, end) of the file become holes, from the end down; `length` shrinks with them. */
-static int drop_blocks(struct vmfs_node *node, uint64_t first, uint64_t end, uint64_t length)
+static uint64_t cluster_of(const struct vmfs *fs, uint64_t word)
+{
+	struct vmfs_addr addr;
+
+	vmfs_addr_decode(&fs->addr, word, &addr);
+	return addr.type == VMFS_ADDR_FB ? addr.block / fs->res[VMFS_RES_FBB].header.per_cluster :
+					   addr.cluster;
+}
+
+/* The first of the words before `end` that one transaction can give back. */
+static uint32_t step_start(const struct vmfs_window *window, uint32_t first, uint32_t end)
+{
+	const struct vmfs *fs = window->node->fs;
+	uint64_t cluster = UINT64_MAX;
+	uint32_t clusters = 0;
+
+	while (end > first) {
+		uint64_t word = window->words[end - 1];
+
+		if (word && cluster_of(fs, word) != cluster) {
+			if (++clusters > STEP_CLUSTERS)
+				break;
+			cluster = cluster_of(fs, word);
+		}
+		end--;
+	}
+	return end;
+}
+
+/* From the end down; the length shrinks with them. */
+int vmfs_file_drop(struct vmfs_node *node, uint64_t first, uint64_t end, uint64_t length)
 {
 	uint64_t unit = node->fd.block_bytes;
 
@@ -385,6 +430,8 @@ static int drop_blocks(struct vmfs_node *node, uint64_t first, uint64_t end, uin
 		if (rc)
 			return rc;
 		from = MAX(first, window.first_block);
+		from = window.first_block + step_start(&window, (uint32_t)(from - window.first_block),
+						       (uint32_t)(end - window.first_block));
 		/* The last step goes to the length itself: a folder's is whole records. */
 		node->fd.length = MIN(node->fd.length, from == first ? length :
 							 MAX(length, from * unit));
@@ -420,15 +467,18 @@ int vmfs_file_truncate(struct vmfs_node *node, uint64_t length)
 	} else if (node->fd.zla != VMFS_ZLA_RESIDENT) {
 		unit = node->fd.block_bytes;
 		if (vmfs_node_has_pointers(node))
-			rc = drop_blocks(node, div_round_up(length, unit), mapped_end(node), length);
+			rc = vmfs_file_drop(node, div_round_up(length, unit), mapped_end(node), length);
 	}
 	if (rc)
 		return rc;
 	node->fd.length = length;
 	if (length < old)
 		rc = zero_tail(node);
+	if (rc)
+		return rc;
 	node->fd.mtime = vmfs_now_s(fs);
-	return rc ? rc : vmfs_node_store(node);
+	vmfs_txn_begin(fs);
+	return vmfs_txn_end(fs, vmfs_node_store(node));
 }
 
 int vmfs_truncate(struct vmfs_node *node, uint64_t length_bytes, struct err *err)
@@ -479,7 +529,8 @@ static int discard(struct vmfs_node *node, uint64_t offset, uint64_t len)
 	end = MIN(len, node->fd.length - offset) + offset;
 	if (node->fd.zla == VMFS_ZLA_RESIDENT) {
 		memset(node->raw + node->fs->geometry->fd_data_offset + offset, 0, end - offset);
-		return vmfs_node_store(node);
+		vmfs_txn_begin(node->fs);
+		return vmfs_txn_end(node->fs, vmfs_node_store(node));
 	}
 	first = div_round_up(offset, unit);
 	/* The last block counts as whole when the range reaches the end of the file. */
@@ -488,7 +539,7 @@ static int discard(struct vmfs_node *node, uint64_t offset, uint64_t len)
 		return zero_range(node, offset, end);
 	rc = zero_range(node, offset, first * unit);
 	if (!rc)
-		rc = drop_blocks(node, first, last, node->fd.length);
+		rc = vmfs_file_drop(node, first, last, node->fd.length);
 	if (!rc && last * unit < end)
 		rc = zero_range(node, last * unit, end);
 	return rc;
@@ -526,8 +577,8 @@ static int zero_fresh(struct vmfs_window *window, uint32_t first, uint32_t end)
 	return 0;
 }
 
-static int allocate_window(struct vmfs_window *window, uint32_t first, uint32_t end,
-			   enum vmfs_fill fill)
+static int allocate_step(struct vmfs_window *window, uint32_t first, uint32_t end,
+			 enum vmfs_fill fill)
 {
 	struct vmfs_node *node = window->node;
 	bool lazy = fill == VMFS_FILL_LAZY;
@@ -542,8 +593,6 @@ static int allocate_window(struct vmfs_window *window, uint32_t first, uint32_t 
 	}
 	if (!rc)
 		rc = vmfs_window_write_new(window);
-	if (!rc && (taken || cleared))
-		rc = vmfs_barrier(node->fs);    /* VO1, VO2 */
 	if (rc) {
 		vmfs_window_abandon(window);
 		return rc;
@@ -553,6 +602,13 @@ static int allocate_window(struct vmfs_window *window, uint32_t first, uint32_t 
 	vmfs_fd_count_blocks(&node->fd, taken);
 	count_tbz(&node->fd, (lazy ? (int64_t)taken : 0) - (int64_t)cleared);
 	return vmfs_window_publish(window);
+}
+
+static int allocate_window(struct vmfs_window *window, uint32_t first, uint32_t end,
+			   enum vmfs_fill fill)
+{
+	vmfs_txn_begin(window->node->fs);
+	return vmfs_txn_end(window->node->fs, allocate_step(window, first, end, fill));
 }
 
 static int allocate(struct vmfs_node *node, uint64_t offset, uint64_t len, enum vmfs_fill fill)
@@ -579,7 +635,7 @@ static int allocate(struct vmfs_node *node, uint64_t offset, uint64_t len, enum 
 		rc = vmfs_window_load(node, block, &window);
 		if (rc)
 			return rc;
-		stop = MIN(last, window.first_block + window.count);
+		stop = MIN(MIN(last, window.first_block + window.count), block + STEP_BLOCKS);
 		rc = allocate_window(&window, (uint32_t)(block - window.first_block),
 				     (uint32_t)(stop - window.first_block), fill);
 		if (rc)
@@ -587,7 +643,8 @@ static int allocate(struct vmfs_node *node, uint64_t offset, uint64_t len, enum 
 		block = stop;
 	}
 	node->fd.length = MAX(node->fd.length, end);
-	return vmfs_node_store(node);
+	vmfs_txn_begin(node->fs);
+	return vmfs_txn_end(node->fs, vmfs_node_store(node));
 }
 
 int vmfs_allocate(struct vmfs_node *node, uint64_t offset_bytes, uint64_t len_bytes,

@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 #define FS VMFS_DATA_OFFSET
 
 static const struct vmfs_fuzz_place places[] = {
+	{ FS, 0x2000 },                                         /* the journal */
 	{ VMFS_LVM_OFFSET, 1024 },
 	{ VMFS_LVM_OFFSET + 0x80600, 256 },
 	{ FS + VMFS_INFO_OFFSET, 512 },
@@ -73,10 +74,17 @@ static void change(struct vmfs *fs)
 	(void)!vmfs_node_put(root, &err);
 }
 
+static void no_pause(uint32_t ms UNUSED, void *user UNUSED)
+{
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
+	static const struct vmfs_repair_calls calls = { 0 };
 	struct vmfs_mem *mem = vmfs_fuzz_volume();
-	struct vmfs_options options = { .read_only = len > 0 && bytes[0] & 1 };
+	struct vmfs_options options = { .read_only = len > 0 && bytes[0] & 1,
+					.repair = len > 0 && bytes[0] & 2, .pause_ms = no_pause };
+	struct vmfs_repair_result repaired;
 	struct vmfs_fsck_result result;
 	struct vmfs_io *io = &mem->io;
 	struct vmfs_space space;
@@ -92,7 +100,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		return 0;
 	}
 	(void)!vmfs_statfs(fs, &space, &err);
-	(void)!vmfs_fsck(fs, NULL, NULL, &result, &err);
+	if (options.repair && !options.read_only) {
+		if (vmfs_repair(fs, &calls, NULL, &repaired, &err) == 0)
+			CHECK(repaired.after.total == 0);
+	} else {
+		(void)!vmfs_fsck(fs, NULL, NULL, &result, &err);
+	}
 	for (path[5] = '0'; path[5] < '4'; path[5]++)
 		use(fs, path);
 	if (!options.read_only)

@@ -144,17 +144,24 @@ int ctl_open_devices(const struct ctl_args *args, bool read_only, struct ctl_vol
 	return code ? ctl_release(out, code) : 0;
 }
 
-int ctl_open(const struct ctl_args *args, bool read_only, struct ctl_volume *out)
+int ctl_open_with(const struct ctl_args *args, const struct vmfs_options *options,
+		  struct ctl_volume *out)
 {
-	struct vmfs_options options = { .read_only = read_only };
 	struct err err = { 0 };
-	int code = ctl_open_devices(args, read_only, out);
+	int code = ctl_open_devices(args, options->read_only, out);
 
 	if (code)
 		return code;
-	if (vmfs_open(out->ios, out->io_count, &options, &out->fs, &err))
+	if (vmfs_open(out->ios, out->io_count, options, &out->fs, &err))
 		return ctl_release(out, ctl_error(&err));
 	return 0;
+}
+
+int ctl_open(const struct ctl_args *args, bool read_only, struct ctl_volume *out)
+{
+	const struct vmfs_options options = { .read_only = read_only };
+
+	return ctl_open_with(args, &options, out);
 }
 
 int ctl_release(struct ctl_volume *volume, int exit_code)
@@ -218,6 +225,8 @@ static bool *flag_of(struct ctl_args *args, const char *option)
 		return &args->long_form;
 	if (strcmp(option, "-r") == 0)
 		return &args->recursive;
+	if (strcmp(option, "--repair") == 0)
+		return &args->repair;
 	return strcmp(option, "--force") == 0 ? &args->force : NULL;
 }
 

@@ -22,6 +22,7 @@ struct ctl_args {
 	bool long_form;                 /* -l */
 	bool recursive;                 /* -r */
 	bool force;                     /* --force */
+	bool repair;                    /* --repair */
 	const char *label, *version, *size, *files;
 };
 
@@ -54,6 +55,8 @@ int ctl_error(const struct err *err);
 MUST_CHECK int ctl_open_devices(const struct ctl_args *args, bool read_only,
 				struct ctl_volume *out);
 MUST_CHECK int ctl_open(const struct ctl_args *args, bool read_only, struct ctl_volume *out);
+MUST_CHECK int ctl_open_with(const struct ctl_args *args, const struct vmfs_options *options,
+			     struct ctl_volume *out);
 int ctl_release(struct ctl_volume *volume, int exit_code);
 
 /* "d" or "-" ..., and the nine permission letters. */

@@ -74,32 +74,69 @@ static void print_finding(const struct vmfs_finding *finding, void *user UNUSED)
 	putchar('\n');
 }
 
+static void print_result(const struct vmfs_fsck_result *result)
+{
+	for (unsigned i = 0; i < VMFS_FOUND_KINDS; i++)
+		if (result->found[i])
+			printf("%-18s %llu\n", vmfs_finding_name((enum vmfs_finding_kind)i),
+			       (unsigned long long)result->found[i]);
+	printf("%llu files, %llu folders, %llu links", (unsigned long long)result->files,
+	       (unsigned long long)result->folders, (unsigned long long)result->links);
+	if (result->hosts)
+		printf(", in use by %u host%s", result->hosts, result->hosts == 1 ? "" : "s");
+	printf(": %s\n", result->total ? "NOT CLEAN" : "clean");
+}
+
+static void print_mended(const char *text, void *user UNUSED)
+{
+	fputs("mended: ", stdout);
+	for (const char *c = text; *c; c++)
+		putchar((unsigned char)*c < ' ' || *c == 127 ? '?' : *c);
+	putchar('\n');
+}
+
+static int repair(const struct ctl_args *args)
+{
+	static const struct vmfs_repair_calls calls = {
+		.found = print_finding, .mended = print_mended, .left = print_finding,
+	};
+	const struct vmfs_options options = { .repair = true };
+	struct vmfs_repair_result result;
+	struct ctl_volume volume;
+	struct err err = { 0 };
+	int code = ctl_open_with(args, &options, &volume);
+
+	if (code)
+		return code;
+	if (vmfs_repair(volume.fs, &calls, NULL, &result, &err))
+		return ctl_release(&volume, ctl_error(&err));
+	if (result.mended)
+		printf("%llu mended\n", (unsigned long long)result.mended);
+	print_result(&result.after);
+	return ctl_release(&volume, result.after.total ? CTL_FOUND : CTL_DONE);
+}
+
 static int verb_fsck(const struct ctl_args *args)
 {
 	struct vmfs_fsck_result result;
 	struct ctl_volume volume;
 	struct err err = { 0 };
-	int code = ctl_open(args, true, &volume);
+	int code;
 
+	if (args->repair)
+		return repair(args);
+	code = ctl_open(args, true, &volume);
 	if (code)
 		return code;
 	if (vmfs_fsck(volume.fs, print_finding, NULL, &result, &err))
 		return ctl_release(&volume, ctl_error(&err));
-	for (unsigned i = 0; i < VMFS_FOUND_KINDS; i++)
-		if (result.found[i])
-			printf("%-18s %llu\n", vmfs_finding_name((enum vmfs_finding_kind)i),
-			       (unsigned long long)result.found[i]);
-	printf("%llu files, %llu folders, %llu links", (unsigned long long)result.files,
-	       (unsigned long long)result.folders, (unsigned long long)result.links);
-	if (result.hosts)
-		printf(", in use by %u host%s", result.hosts, result.hosts == 1 ? "" : "s");
-	printf(": %s\n", result.total ? "NOT CLEAN" : "clean");
+	print_result(&result);
 	return ctl_release(&volume, result.total ? CTL_FOUND : CTL_DONE);
 }
 
 const struct ctl_verb ctl_volume_verbs[] = {
 	{ "mkfs", "VOLUME [EXTENT]...", "[--label TEXT] [--size N] [--files N] [--version 5] [--force]",
 	  "make a VMFS5 volume; --size: in new files", 1, 32, verb_mkfs },
-	{ "fsck", "VOLUME", "", "check a volume; exit 3: not clean", 1, 1, verb_fsck },
+	{ "fsck", "VOLUME", "[--repair]", "check a volume, repair it; exit 3: not clean", 1, 1, verb_fsck },
 	{ 0 },
 };
