@@ -397,15 +397,17 @@ free_lock:
 
 void iscsi_lock_release(struct iscsi_lock *lock)
 {
-	const uint64_t one = 1;
+	uint64_t stops = 1;
 	struct err err = { 0 };
 	struct iscsi_pr pr;
 	int rc = 0;
 
 	if (!lock)
 		return;
-	CHECK(write(lock->stop_fd, &one, sizeof(one)) == sizeof(one));
+	CHECK(write(lock->stop_fd, &stops, sizeof(stops)) == sizeof(stops));
 	pthread_join(lock->thread, NULL);
+	/* A session that the heart made looks at it wherever it waits, also for what follows. */
+	CHECK(read(lock->stop_fd, &stops, sizeof(stops)) == sizeof(stops));
 	if (lock->link && !iscsi_lock_is_lost(lock)) {
 		pr = pr_of(lock, lock->link);
 		/* The device's sessions are gone: nobody else takes their keys from the list. */

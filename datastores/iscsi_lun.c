@@ -156,10 +156,6 @@ int iscsi_lun_flush(struct iscsi_lun *lun, struct err *err)
 
 /* ---- the whole unit ---- */
 
-/*
- * Only where the session lives: a reservation is the session's, so on a new one there is
- * nothing to be given back, and nothing that was done under it holds.
- */
 int iscsi_lun_reserve(struct iscsi_lun *lun, struct err *err)
 {
 	static const struct iscsi_question question = {
