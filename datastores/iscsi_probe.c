@@ -144,10 +144,13 @@ static int ask_capacity(struct iscsi_link *link, struct iscsi_unit *unit, uint64
 	return rc ? rc : iscsi_unit_judge_capacity(unit, answer.bytes, answer.len, err);
 }
 
-/* A unit that refuses the question has told nothing; any other failure is one. */
+/*
+ * A unit that refuses the question has told nothing; any other failure is one.  tgt answers MODE
+ * SENSE only to those who are registered, where somebody has reserved the unit.
+ */
 static int optional(const struct iscsi_link *link, int rc)
 {
-	return rc == -EOPNOTSUPP && !link->dead ? 0 : rc;
+	return (rc == -EOPNOTSUPP || rc == -EBADE) && !link->dead ? 0 : rc;
 }
 
 static int ask_mode(struct iscsi_link *link, struct iscsi_unit *unit, uint64_t deadline_ns,
