@@ -161,6 +161,50 @@ static void test_two_in_a_log_of_one(void **unused)
 	loop_free(loop);
 }
 
+/*
+ * R-J1: a region of an active extent is dirty when a checkpoint begins, and copied while it flushes:
+ * the copy may have come after the flush began, so the journal calls it dirty until the next.
+ */
+static struct dirty_bitmap *in_memory;
+
+static void flush_while_copied(void *user)
+{
+	(void)user;
+	dirty_bitmap_clear(in_memory, 0, REGION_BYTES);
+	journal_flushed(made, 0);
+}
+
+static void test_copied_under_a_checkpoint(void **unused)
+{
+	struct loop *loop = loop_sim_new(4);
+	struct journal_checkpoint_ops ops = { .touch_in_flight = touch_in_flight,
+					      .flush_both = flush_while_copied,
+					      .done = checkpointed };
+	struct journal_wait wait = { .ready = ready };
+	struct ram_dev *dev;
+
+	(void)unused;
+	in_memory = dirty_bitmap_new(SIZE_BYTES, REGION_BYTES);
+	clean_journal(loop, in_memory, &dev);
+	list_init(&wait.node);
+	assert_false(journal_admit(made, 0, 4096, &wait));
+	settle(loop);
+	assert_true(journal_admit(made, 0, 4096, &wait));
+	dirty_bitmap_set(in_memory, 0, 4096);
+	ops.dirty = in_memory;
+	journal_checkpoint(made, &ops, NULL);
+	settle(loop);
+	assert_true(dirty_bitmap_is_clean(in_memory));
+	assert_true(journal_is_dirty(made, 0));
+	journal_checkpoint(made, &ops, NULL);
+	settle(loop);
+	assert_false(journal_is_dirty(made, 0));
+	journal_free(made);
+	blk_close(&dev->dev);
+	dirty_bitmap_free(in_memory);
+	loop_free(loop);
+}
+
 /* A resumed move that begins paused makes no checkpoint: its guest's writes need none. */
 static void test_loaded_journal_admits_without_a_checkpoint(void **unused)
 {
@@ -260,6 +304,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_told_when_an_untouched_extent_leaves),
+		cmocka_unit_test(test_copied_under_a_checkpoint),
 		cmocka_unit_test(test_two_in_a_log_of_one),
 		cmocka_unit_test(test_loaded_journal_admits_without_a_checkpoint),
 		cmocka_unit_test(test_a_load_flushes_first_and_writes_the_map_before_the_log),
