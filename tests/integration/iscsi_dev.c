@@ -11,7 +11,8 @@
  *   count TIMES         adds 1 to a counter in block 0, TIMES times, by test-and-set; prints it
  *   zero                block 0 becomes zeroes
  *
- * LOCK=1 in the environment: with a reservation.  HOST=N: another host's identity.
+ * LOCK=1 in the environment: with a reservation.  LOCK=wait: as soon as it can be had, within a
+ * minute; says "waiting" when it is refused at first.  HOST=N: another host's identity.
  * Exit 0, or 1 with "BM-NNNN cause" or "WRONG: ..." on stderr, or 2 for bad usage.
  */
 #include <errno.h>
@@ -332,9 +333,26 @@ static int run_device(const struct iscsi_place *place, struct iscsi_lock *lock, 
 	return rc;
 }
 
-static int run(const struct iscsi_place *place, char **args)
+/* What an operator does: tries again. */
+static int take_lock(const struct iscsi_place *place, bool waits, struct iscsi_lock **lock)
 {
 	struct iscsi_key_watch watch = { 0 };
+	int rc = -EAGAIN;
+
+	for (int i = 0; i < 60 && rc == -EAGAIN; i++) {
+		rc = iscsi_lock_take(place, &lease_times_default, &watch, lock, &err);
+		if (rc != -EAGAIN || !waits)
+			break;
+		if (i == 0)
+			printf("waiting\n");
+		fflush(stdout);
+		(void)poll(NULL, 0, 1000);
+	}
+	return rc;
+}
+
+static int run(const struct iscsi_place *place, char **args)
+{
 	const char *lock_wanted = getenv("LOCK");
 	struct iscsi_lock *lock = NULL;
 	int rc = 0;
@@ -344,7 +362,7 @@ static int run(const struct iscsi_place *place, char **args)
 	if (strcmp(args[0], "zero") == 0)
 		return do_zero(place);
 	if (lock_wanted && lock_wanted[0])
-		rc = iscsi_lock_take(place, &lease_times_default, &watch, &lock, &err);
+		rc = take_lock(place, strcmp(lock_wanted, "wait") == 0, &lock);
 	rc = rc ? rc : run_device(place, lock, args);
 	iscsi_lock_release(lock);
 	return rc;

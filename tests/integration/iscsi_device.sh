@@ -16,7 +16,7 @@ istgt_pid=
 # shellcheck disable=SC2329
 clean_up() {
 	[ -z "$work" ] || kill "$work" 2>/dev/null
-	[ -z "$istgt_pid" ] || kill -9 "$istgt_pid" 2>/dev/null
+	[ -z "$istgt_pid" ] || { kill -9 "$istgt_pid"; wait "$istgt_pid"; } 2>/dev/null
 	tgt_kill
 	rm -rf "$dir"
 }
@@ -109,6 +109,31 @@ wait $work || fail "the holder was disturbed"
 work=
 rm "$dir/in"
 pass "R-F2: a second host is refused, by name, and the target refuses its writes"
+
+# A host that is frozen: its lock is had after a lease, and it writes nothing when it thaws.
+mkfifo "$dir/in"
+LOCK=1 timeout 120 "$tool" "$(url)" 1 source 10 <"$dir/in" >"$dir/out2" 2>"$dir/err2" &
+work=$!
+exec 5>"$dir/in"
+await out2 running
+frozen=$(pgrep -P $work)
+kill -STOP "$frozen"
+began=$SECONDS
+LOCK=wait HOST=2 dev 1 source 20 </dev/null || fail "a frozen host's lock cannot be had"
+took=$((SECONDS - began))
+grep -q waiting "$dir/out" || fail "it was taken at once"
+[ $took -ge 20 ] || fail "it was taken after $took s, within its lease"
+grep -q 'has not been heard of for a whole lease' "$dir/err" || fail "the take-over is not told"
+sum=$(sha256sum <"$dir/thin.img")
+kill -CONT "$frozen"
+echo go >&5
+exec 5>&-
+wait $work && fail "a host that was fenced goes on"
+work=
+grep -q 'the lock is lost' "$dir/err2" || fail "it was not told"
+[ "$sum" = "$(sha256sum <"$dir/thin.img")" ] || fail "a fenced host wrote"
+rm "$dir/in"
+pass "R-F1, R-F2, R-F3: a frozen host loses its lock after a lease, and writes nothing when it thaws"
 
 # ---- test-and-set: three at once ----
 
