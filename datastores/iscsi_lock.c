@@ -240,8 +240,13 @@ static int lock_retake(struct iscsi_lock *lock, struct err *err)
 		lock_lose(lock, "it was broken while this host was away");
 		return -EBADE;
 	}
+	/* Should this be cut short, what it did itself must not be taken for another's doing. */
+	if (!reservation.held)
+		lock->generation = keys.generation + 1;
 	lock->key = iscsi_key_next(lock->key) & ~SESSION_KEY_BIT;
 	rc = iscsi_pr_register(&pr, 0, lock->key, err);
+	if (!reservation.held && (!rc || err->id == ERR_ISCSI_CONNECT))
+		lock->generation++;
 	if (!rc && reservation.held)    /* moves the reservation to this session */
 		rc = iscsi_pr_preempt(&pr, lock->key, reservation.key, err);
 	else if (!rc)

@@ -21,6 +21,7 @@ clean_up() {
 	rm -rf "$dir"
 }
 trap clean_up EXIT
+trap '' PIPE     # a tool that has ended is told by its exit
 fail() {
 	echo "FAIL: $*"
 	for file in out err out2 err2 tgtd.log istgt.log; do
