@@ -12,6 +12,7 @@
 
 #include "blkmirror/base/log.h"
 #include "blkmirror/blkdev/blk_file.h"
+#include "datastores/blk_iscsi.h"
 #include "datastores/datastore_private.h"
 #include "datastores/disk_record.h"
 #include "datastores/ds_path.h"
@@ -21,6 +22,7 @@ static const struct datastore_ops *const kinds[DS_URL_KIND_COUNT] = {
 	[DS_URL_DIR] = &ds_dir_ops,
 	[DS_URL_NBD] = &ds_nbd_ops,
 	[DS_URL_NBD_UNIX] = &ds_nbd_ops,
+	[DS_URL_ISCSI] = &ds_iscsi_ops,
 };
 
 /* ---- names ---- */
@@ -378,8 +380,10 @@ int ds_disk_make_dev(struct ds_disk *disk, struct loop *io_loop, bool as_target,
 
 void ds_disk_dev_promote(struct blk_dev *dev)
 {
+	if (blk_dev_is_iscsi(dev))
+		blk_iscsi_promote(dev);
 	/* Turning it off always succeeds (blk_file.h). */
-	if (blk_dev_is_file(dev))
+	if (blk_dev_is_file(dev) && dev->in_flight == 0)
 		CHECK(blk_file_set_submit_thread(dev, false) == 0);
 }
 

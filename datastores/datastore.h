@@ -202,8 +202,9 @@ MUST_CHECK int ds_disk_make_dev(struct ds_disk *disk, struct loop *io_loop, bool
 				struct blk_dev **out, struct err *err);
 
 /*
- * [I/O loop, nothing in flight] A target has become authoritative: it may serve the guest
- * without the hop to its submit thread, where the store's kind has one.
+ * [I/O loop, no write in flight] A target has become authoritative: its writes are a guest's from
+ * now on, which no copy makes up for.  Where the store's kind has a submit thread, and nothing at
+ * all is in flight, it serves the guest without the hop to it.
  */
 void ds_disk_dev_promote(struct blk_dev *dev);
 

@@ -99,5 +99,6 @@ struct ds_file *ds_file_list_add(struct ds_file_list *list, bool *full);
 
 extern const struct datastore_ops ds_dir_ops;
 extern const struct datastore_ops ds_nbd_ops;
+extern const struct datastore_ops ds_iscsi_ops;
 
 #endif

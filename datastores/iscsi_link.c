@@ -45,7 +45,9 @@ void iscsi_link_answered(struct iscsi_context *context, int status, void *data, 
 int iscsi_link_wait(struct iscsi_link *link, uint64_t deadline_ns)
 {
 	while (!link->answered) {
-		struct pollfd poller = { .fd = iscsi_get_fd(link->context) };
+		struct pollfd pollers[2] = { { .fd = iscsi_get_fd(link->context) },
+					     { .fd = link->cancel_fd ? link->cancel_fd : -1,
+					       .events = POLLIN } };
 		uint64_t now_ns = dial_clock_ns();
 		int rc;
 
@@ -53,11 +55,15 @@ int iscsi_link_wait(struct iscsi_link *link, uint64_t deadline_ns)
 			link->dead = true;
 			return -ETIMEDOUT;
 		}
-		poller.events = (short)iscsi_which_events(link->context);
-		rc = poll(&poller, 1, dial_poll_timeout_ms(MIN(deadline_ns, now_ns + TICK_NS)));
+		pollers[0].events = (short)iscsi_which_events(link->context);
+		rc = poll(pollers, 2, dial_poll_timeout_ms(MIN(deadline_ns, now_ns + TICK_NS)));
 		if (rc < 0 && errno == EINTR)
 			continue;
-		if (rc < 0 || iscsi_service(link->context, rc ? poller.revents : 0) < 0) {
+		if (pollers[1].revents) {
+			link->dead = true;
+			return -ECANCELED;
+		}
+		if (rc < 0 || iscsi_service(link->context, rc ? pollers[0].revents : 0) < 0) {
 			link->dead = true;
 			/* What libiscsi gave up about is what its callback has told already. */
 			return link->answered ? 0 : -EIO;
@@ -258,6 +264,7 @@ int iscsi_link_connect(const struct iscsi_login *login, uint64_t timeout_ns,
 	if (!link)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "cannot connect to an iSCSI target");
 	snprintf(link->shown, sizeof(link->shown), "iscsi://%s", login->url->host);
+	link->cancel_fd = login->cancel_fd;
 	rc = link_connect(link, login, deadline_ns, err);
 	if (!rc)
 		rc = link_login(link, deadline_ns, err);
@@ -266,6 +273,21 @@ int iscsi_link_connect(const struct iscsi_login *login, uint64_t timeout_ns,
 		return rc;
 	}
 	*out = link;
+	return 0;
+}
+
+int iscsi_link_peer(const struct iscsi_link *link, char host[DS_URL_HOST_BYTES], uint16_t *port)
+{
+	struct sockaddr_storage peer;
+	socklen_t peer_bytes = sizeof(peer);
+	char number[8];
+
+	if (getpeername(iscsi_get_fd(link->context), (struct sockaddr *)&peer, &peer_bytes))
+		return -errno;
+	if (getnameinfo((struct sockaddr *)&peer, peer_bytes, host, DS_URL_HOST_BYTES, number,
+			sizeof(number), NI_NUMERICHOST | NI_NUMERICSERV))
+		return -EADDRNOTAVAIL;
+	*port = (uint16_t)strtoul(number, NULL, 10);
 	return 0;
 }
 

@@ -24,6 +24,11 @@ struct iscsi_login {
 	const struct ds_url *url;       /* host, port, iqn; borrowed for the call, like all here */
 	const struct ds_secret *secret; /* NULL: no CHAP */
 	const uint8_t *host_uuid;       /* 16 bytes: becomes the initiator's name (R-F5) */
+	/*
+	 * Becomes readable when all that waits on the link is to be given up (an eventfd), for as
+	 * long as it lives; 0: nothing does.
+	 */
+	int cancel_fd;
 };
 
 /*
@@ -43,6 +48,22 @@ MUST_CHECK int iscsi_link_luns(struct iscsi_link *link, uint64_t timeout_ns,
  */
 MUST_CHECK int iscsi_link_probe(struct iscsi_link *link, uint32_t lun, uint64_t timeout_ns,
 				struct iscsi_unit *out, struct err *err);
+
+/* TEST UNIT READY: takes the news that wait for a new session. */
+MUST_CHECK int iscsi_link_ready(struct iscsi_link *link, uint32_t lun, uint64_t timeout_ns,
+				struct err *err);
+
+/*
+ * The barrier (R2, R3): LOGICAL UNIT RESET.  0: the target has answered that nothing which it
+ * had been sent for the unit, on whichever session, will be carried out any more.
+ * ERR_ISCSI_COMMAND, or ERR_ISCSI_CONNECT: no such promise.
+ */
+MUST_CHECK int iscsi_link_reset_unit(struct iscsi_link *link, uint32_t lun, uint64_t timeout_ns,
+				     struct err *err);
+
+/* Where it is connected to, as numbers, so that nothing need be looked up again. */
+MUST_CHECK int iscsi_link_peer(const struct iscsi_link *link, char host[DS_URL_HOST_BYTES],
+			       uint16_t *port);
 
 /* NULL is harmless.  Waits a second at most for the target to confirm the logout. */
 void iscsi_link_free(struct iscsi_link *link);

@@ -12,7 +12,7 @@
 #include "datastores/iscsi_sense.h"
 
 #define ISCSI_ANSWER_BYTES 4096u
-#define ISCSI_DATA_BYTES 64u
+#define ISCSI_DATA_BYTES 8192u           /* COMPARE AND WRITE of a block of 4096 */
 #define ISCSI_CDB_BYTES 16
 
 struct iscsi_link {
@@ -21,6 +21,8 @@ struct iscsi_link {
 	bool answered;
 	int status;                     /* of the answer */
 	bool logged_in, dead;
+	int cancel_fd;
+	uint32_t response;              /* of a task management function */
 	uint8_t data[ISCSI_DATA_BYTES]; /* of that task, where it sends any */
 	char shown[DS_URL_HOST_BYTES + 16];
 };

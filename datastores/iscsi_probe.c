@@ -144,10 +144,13 @@ static int ask_capacity(struct iscsi_link *link, struct iscsi_unit *unit, uint64
 	return rc ? rc : iscsi_unit_judge_capacity(unit, answer.bytes, answer.len, err);
 }
 
-/* A unit that refuses the question has told nothing; any other failure is one. */
+/*
+ * A unit that refuses the question has told nothing; any other failure is one.  tgt answers MODE
+ * SENSE only to those who are registered, where somebody has reserved the unit.
+ */
 static int optional(const struct iscsi_link *link, int rc)
 {
-	return rc == -EOPNOTSUPP && !link->dead ? 0 : rc;
+	return (rc == -EOPNOTSUPP || rc == -EBADE) && !link->dead ? 0 : rc;
 }
 
 static int ask_mode(struct iscsi_link *link, struct iscsi_unit *unit, uint64_t deadline_ns,
@@ -215,5 +218,46 @@ int iscsi_link_probe(struct iscsi_link *link, uint32_t lun, uint64_t timeout_ns,
 		return rc;
 	err_clear(err);                 /* of what was optional */
 	*out = unit;
+	return 0;
+}
+
+int iscsi_link_ready(struct iscsi_link *link, uint32_t lun, uint64_t timeout_ns, struct err *err)
+{
+	static const struct iscsi_question question = { .what = "TEST UNIT READY", .cdb_bytes = 6 };
+
+	return iscsi_link_ask(link, lun, &question, iscsi_deadline_after(timeout_ns), NULL, err);
+}
+
+/* ---- the barrier ---- */
+
+static void reset_answered(struct iscsi_context *context, int status, void *data, void *user)
+{
+	struct iscsi_link *link = user;
+
+	(void)context;
+	link->answered = true;
+	link->status = status;
+	link->response = status == SCSI_STATUS_GOOD && data ? *(const uint32_t *)data : UINT32_MAX;
+}
+
+int iscsi_link_reset_unit(struct iscsi_link *link, uint32_t lun, uint64_t timeout_ns,
+			  struct err *err)
+{
+	int rc = 0;
+
+	link->answered = false;
+	if (link->dead || iscsi_task_mgmt_lun_reset_async(link->context, lun, reset_answered, link))
+		rc = -EIO;
+	else
+		rc = iscsi_link_wait(link, iscsi_deadline_after(timeout_ns));
+	if (rc || link->status != SCSI_STATUS_GOOD) {
+		link->dead = true;
+		return err_set(err, ERR_ISCSI_CONNECT, rc ? rc : -EIO,
+			       "%s: no answer to LOGICAL UNIT RESET", link->shown);
+	}
+	if (link->response)             /* 0: function complete */
+		return err_set(err, ERR_ISCSI_COMMAND, -EREMOTEIO,
+			       "%s: lun%u refused LOGICAL UNIT RESET (response %u)", link->shown,
+			       lun, link->response & 0xff);
 	return 0;
 }

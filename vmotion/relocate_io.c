@@ -88,7 +88,7 @@ static void commit_settled(struct relocation *relocation, enum commit_outcome ou
 	notice(relocation);
 }
 
-/* Guest I/O is held and drained: the moment for it. */
+/* Guest I/O is held and drained: the moment for it.  Reading back may still be under way. */
 static void promote_targets(struct relocation *relocation)
 {
 	for (uint32_t i = 0; i < relocation->plan.disk_count; i++) {
@@ -96,8 +96,7 @@ static void promote_targets(struct relocation *relocation)
 
 		if (blk_dev_is_slot(device))
 			device = slot_inner(device);
-		if (device->in_flight == 0)
-			ds_disk_dev_promote(device);
+		ds_disk_dev_promote(device);
 	}
 }
 

@@ -108,7 +108,7 @@ static int run(const char *url_text, const char *lun, const char *secret_file)
 	static const uint8_t host_uuid[16] = { 0xde, 0xad };
 	struct ds_secret secret = { 0 };
 	struct ds_url url;
-	const struct iscsi_login login = { &url, &secret, host_uuid };
+	const struct iscsi_login login = { &url, &secret, host_uuid, 0 };
 	struct iscsi_link *link;
 	int rc = ds_url_parse(url_text, &url, &err);
 

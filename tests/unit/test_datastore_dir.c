@@ -183,7 +183,8 @@ static void test_open_refusals(void **state)
 
 	(void)state;
 	assert_refused(open_ds("nfs://host/export", NULL), ERR_NOT_SUPPORTED);
-	assert_refused(open_ds("iscsi://host/iqn.2001-04.com.example:x", NULL), ERR_NOT_SUPPORTED);
+	assert_refused(open_ds("iscsi://127.0.0.1:1/iqn.2001-04.com.example:x", NULL),
+		       ERR_ISCSI_CONNECT);
 	assert_refused(open_ds("vmfs:///dev/null", NULL), ERR_NOT_SUPPORTED);
 	assert_refused(open_ds("dir:///no/such/folder", NULL), ERR_DS_UNREACHABLE);
 	assert_refused(open_ds("dir:///etc/passwd", NULL), ERR_DS_UNREACHABLE);
