@@ -147,6 +147,8 @@ struct tree_ops {
 		    struct err *err);
 	/* gone: the disk was deleted, nothing is to be left of its lock.  NULL is harmless. */
 	void (*unlock)(struct ds_tree *tree, struct tree_lock *lock, bool gone);
+	/* Before something is changed under it: is it still held?  NULL: as long as it is there. */
+	int (*confirm)(struct tree_lock *lock, const char *path, struct err *err);
 	/* What make_dev() needs that may block; or NULL.  info is filled. */
 	int (*prepare_io)(struct tree_disk *disk, struct err *err);
 	void (*release_io)(struct tree_disk *disk);
@@ -219,6 +221,12 @@ static inline void tree_unlock(struct ds_tree *tree, struct tree_lock *lock, boo
 {
 	if (lock)
 		tree->files->unlock(tree, lock, gone);
+}
+
+MUST_CHECK static inline int tree_confirm(struct ds_tree *tree, struct tree_lock *lock,
+					  const char *path, struct err *err)
+{
+	return lock && tree->files->confirm ? tree->files->confirm(lock, path, err) : 0;
 }
 
 /*

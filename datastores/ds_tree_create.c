@@ -199,6 +199,8 @@ static int create_files(const struct tree_place *place, const struct ds_create_s
 		return rc;
 	rc = files->grow(place->tree, &file, 0, spec->size_bytes, spec->provision, place->path,
 			 err);
+	if (!rc)
+		rc = tree_confirm(place->tree, lock, place->path, err);
 	if (rc)
 		goto remove_tmp;
 	rc = write_meta(place, spec, err);                                      /* 2 */
@@ -367,6 +369,8 @@ static int delete_locked(struct tree_place *place, const struct disk_identity *e
 	rc = tree_place_recheck(place, file, err);
 	if (!rc)
 		rc = disk_record_may_delete(&place->record, expected, place->path, err);
+	if (!rc)
+		rc = tree_confirm(place->tree, lock, place->path, err);
 	if (!rc)
 		rc = remove_files(place, err);
 	tree_unlock(place->tree, lock, rc == 0);

@@ -253,7 +253,10 @@ static int tree_disk_mark(struct ds_disk *base, const struct disk_identity *iden
 {
 	struct tree_disk *disk = tree_disk_of(base);
 	struct disk_record record = disk->place.record;
+	int rc = tree_confirm(disk->place.tree, disk->lock, base->path, err);
 
+	if (rc)
+		return rc;
 	record.assigned = true;
 	record.identity = *identity;
 	return tree_place_write(&disk->place, &record, err);
@@ -264,9 +267,13 @@ static int tree_disk_resize(struct ds_disk *base, uint64_t size_bytes, struct er
 {
 	struct tree_disk *disk = tree_disk_of(base);
 	struct ds_tree *tree = disk->place.tree;
-	int rc = tree->files->grow(tree, &disk->file, base->size_bytes, size_bytes,
-				   base->info.provision, base->path, err);
+	int rc = tree_confirm(tree, disk->lock, base->path, err);
 
+	if (!rc)
+		rc = tree->files->grow(tree, &disk->file, base->size_bytes, size_bytes,
+				       base->info.provision, base->path, err);
+	if (!rc)
+		rc = tree_confirm(tree, disk->lock, base->path, err);
 	if (rc || disk->place.format != DISK_FORMAT_VMDK)
 		return rc;
 	rc = vmdk_set_size(disk->place.vmdk, size_bytes, err);
