@@ -424,6 +424,8 @@ static int dir_lock(struct ds_tree *tree, const struct tree_claim *claim, struct
 {
 	(void)tree;
 	*out = NULL;
+	if (claim->wait_ms == TREE_WAIT_SOON)
+		return disk_lock_take_soon(claim->file->fd, claim->mode, claim->path, err);
 	return disk_lock_take(claim->file->fd, claim->mode, claim->wait_ms, claim->path, err);
 }
 

@@ -198,7 +198,8 @@ static struct nfs_claim claim_of(struct ds_nfs *nfs, const struct tree_claim *cl
 		.dir = &claim->dir->handle,
 		.data_name = claim->data_name,
 		.shared = claim->mode == DISK_LOCK_READ,
-		.wait_ms = claim->wait_ms,
+		/* Ours are given back before their close returns. */
+		.wait_ms = claim->wait_ms == TREE_WAIT_SOON ? 0 : claim->wait_ms,
 		.path = claim->path,
 	};
 }

@@ -58,6 +58,9 @@ struct tree_stat {
 /* The kind's lock of one disk, where it is more than the open file itself. */
 struct tree_lock;
 
+/* For wait_ms: as disk_lock_take_soon(), for what has just been closed. */
+#define TREE_WAIT_SOON UINT32_MAX
+
 struct tree_claim {
 	const struct tree_node *dir;
 	const char *data_name;          /* of the disk; its lock goes by this name */

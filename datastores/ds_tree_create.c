@@ -361,8 +361,9 @@ static int delete_rest(const struct tree_place *place, const struct disk_identit
 static int delete_locked(struct tree_place *place, const struct disk_identity *expected,
 			 const struct tree_node *file, struct err *err)
 {
+	/* Soon: who moved it has just closed it (a relocation's clean-up). */
 	struct tree_lock *lock;
-	int rc = tree_place_lock(place, file, DISK_LOCK_WRITE, 0, &lock, err);
+	int rc = tree_place_lock(place, file, DISK_LOCK_WRITE, TREE_WAIT_SOON, &lock, err);
 
 	if (rc)
 		return rc;
