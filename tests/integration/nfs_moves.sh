@@ -25,7 +25,6 @@ end_all() {
 	done
 	[ -z "$daemon_pid" ] || kill -CONT "$daemon_pid" 2>/dev/null
 	[ -z "$nfs_pid" ] || kill -CONT "$nfs_pid" 2>/dev/null
-	umount "$nfs_export" 2>/dev/null
 	cleanup
 	nfs_clean_up
 }
@@ -186,9 +185,10 @@ chmod 755 "$nfs_export"
 start_nfs "Access_Type = RW; Squash = All_Squash; Anonymous_Uid = 65534; Anonymous_Gid = 65534;"
 check "--check finds an export that is not ours to write" told BM-1111
 kill_nfs
-mount -t tmpfs -o size=16m none "$nfs_export"
 start_nfs
-check "--check finds a server that is too small" await 15 told BM-1106 --provision thick
+bm disk delete a:c/c.vmdk --yes >/dev/null 2>&1 || bm disk delete a:c/c.vmdk >/dev/null
+bm disk create a:c/c.vmdk --size 8TiB >/dev/null
+check "--check finds a server without the room" await 15 told BM-1106 --provision thick
 bm datastore add none "nfs://$nfs_host$nfs_export-none?nfsport=$nfs_port&mountport=$mount_port" \
 	2>"$dir/err"
 check "no such export" grep -q BM-2001 "$dir/err"
