@@ -55,6 +55,9 @@ def copy_under_load(mover, rate, depth):
             guest.stop()
             move.complete()
             rows = guest.read()
+            if isinstance(disk, Ours):
+                progress(f"  at the gate: p99 {disk.gate['alone_p99_ns'] / 1e6:.2f} ms alone, "
+                         f"{disk.gate['p99_ns'] / 1e6:.2f} meanwhile")
             return (move.synced_s, felt(rows, *alone),
                     felt(rows, move.started_unix, move.synced_unix))
     finally:
