@@ -186,7 +186,7 @@ start_nfs "Access_Type = RW; Squash = All_Squash; Anonymous_Uid = 65534; Anonymo
 check "--check finds an export that is not ours to write" told BM-1111
 kill_nfs
 start_nfs
-bm disk delete a:c/c.vmdk --yes >/dev/null 2>&1 || bm disk delete a:c/c.vmdk >/dev/null
+bm disk delete a:c/c.vmdk >/dev/null
 bm disk create a:c/c.vmdk --size 8TiB >/dev/null
 check "--check finds a server without the room" await 15 told BM-1106 --provision thick
 bm datastore add none "nfs://$nfs_host$nfs_export-none?nfsport=$nfs_port&mountport=$mount_port" \
