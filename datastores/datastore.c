@@ -13,6 +13,7 @@
 #include "blkmirror/base/log.h"
 #include "blkmirror/blkdev/blk_file.h"
 #include "datastores/blk_iscsi.h"
+#include "blkmirror/blkdev/blk_nfs.h"
 #include "datastores/datastore_private.h"
 #include "datastores/disk_record.h"
 #include "datastores/ds_path.h"
@@ -20,6 +21,7 @@
 
 static const struct datastore_ops *const kinds[DS_URL_KIND_COUNT] = {
 	[DS_URL_DIR] = &ds_dir_ops,
+	[DS_URL_NFS] = &ds_nfs_ops,
 	[DS_URL_NBD] = &ds_nbd_ops,
 	[DS_URL_NBD_UNIX] = &ds_nbd_ops,
 	[DS_URL_ISCSI] = &ds_iscsi_ops,
@@ -64,6 +66,56 @@ int ds_name_parse(const char *text, char ds_name[DS_NAME_BYTES], char path[DS_PA
 	return 0;
 }
 
+/* ---- news of the state ---- */
+
+/* Apart from the datastore, which may be gone when the message comes. */
+struct ds_news {
+	struct loop *loop;
+	struct task task;
+	atomic_bool sent;
+	bool is_closed;                 /* the loop's, as all below */
+	void (*changed)(void *user);
+	void *user;
+};
+
+static void news_came(struct task *task)
+{
+	struct ds_news *news = container_of(task, struct ds_news, task);
+
+	if (news->is_closed) {
+		free(news);
+		return;
+	}
+	atomic_store(&news->sent, false);
+	if (news->changed)
+		news->changed(news->user);
+}
+
+static struct ds_news *news_new(struct loop *loop)
+{
+	struct ds_news *news = calloc(1, sizeof(*news));
+
+	if (news) {
+		news->loop = loop;
+		news->task.run = news_came;
+	}
+	return news;
+}
+
+/* Nobody sends any more. */
+static void news_close(struct ds_news *news)
+{
+	news->is_closed = true;
+	if (!atomic_load(&news->sent))
+		free(news);
+}
+
+void datastore_watch_state(struct datastore *ds, void (*changed)(void *user), void *user)
+{
+	ds->news->changed = changed;
+	ds->news->user = user;
+}
+
 /* ---- open and close ---- */
 
 static int open_kind(const struct ds_config *config, struct ds_url *url, struct datastore **out,
@@ -103,6 +155,11 @@ int datastore_open(struct loop *loop, const struct ds_config *config, struct dat
 		rc = err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
 		goto close_kind;
 	}
+	ds->news = news_new(loop);
+	if (!ds->news) {
+		rc = err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+		goto free_worker;
+	}
 	ds->url = url;
 	strcpy(ds->name, config->name);
 	strcpy(ds->text_url, config->url);
@@ -115,6 +172,8 @@ int datastore_open(struct loop *loop, const struct ds_config *config, struct dat
 	*out = ds;
 	return 0;
 
+free_worker:
+	worker_free(ds->worker);
 close_kind:
 	ds->ops->close(ds);
 free_url:
@@ -124,6 +183,7 @@ free_url:
 
 void datastore_close(struct datastore *ds)
 {
+	struct ds_news *news;
 	struct ds_url *url;
 
 	if (!ds)
@@ -132,7 +192,9 @@ void datastore_close(struct datastore *ds)
 	worker_free(ds->worker);
 	pthread_mutex_destroy(&ds->reserve_lock);
 	url = ds->url;
+	news = ds->news;
 	ds->ops->close(ds);
+	news_close(news);
 	free(url);
 }
 
@@ -183,9 +245,12 @@ void datastore_set_state(struct datastore *ds, enum ds_state state)
 {
 	enum ds_state before = (enum ds_state)atomic_exchange(&ds->state, (int)state);
 
-	if (before != state)
-		log_warn("datastore", "%s: %s (was %s)", ds->name, ds_state_name(state),
-			 ds_state_name(before));
+	if (before == state)
+		return;
+	log_warn("datastore", "%s: %s (was %s)", ds->name, ds_state_name(state),
+		 ds_state_name(before));
+	if (!atomic_exchange(&ds->news->sent, true))
+		loop_send(ds->news->loop, &ds->news->task);
 }
 
 /* ---- space ---- */
@@ -202,6 +267,11 @@ int datastore_space(struct datastore *ds, struct ds_space *out, struct err *err)
 	pthread_mutex_unlock(&ds->reserve_lock);
 	*out = space;
 	return 0;
+}
+
+int datastore_probe(struct datastore *ds, struct err *err)
+{
+	return ds->ops->probe ? ds->ops->probe(ds, err) : 0;
 }
 
 /* The free space is asked before the lock is taken: promises are what two callers race for. */
@@ -385,6 +455,8 @@ void ds_disk_dev_promote(struct blk_dev *dev)
 	/* Turning it off always succeeds (blk_file.h). */
 	if (blk_dev_is_file(dev) && dev->in_flight == 0)
 		CHECK(blk_file_set_submit_thread(dev, false) == 0);
+	else if (blk_dev_is_nfs(dev))
+		blk_nfs_promote(dev);
 }
 
 int ds_disk_mark(struct ds_disk *disk, const struct disk_identity *identity, struct err *err)

@@ -153,6 +153,15 @@ const char *datastore_lock_scheme(const struct datastore *ds);  /* [any] "ofd", 
 enum ds_state datastore_state(const struct datastore *ds);      /* [any] */
 struct worker *datastore_worker(struct datastore *ds);          /* [any] */
 
+/* [loop] changed() runs there after the state has changed; several changes may be one call. */
+void datastore_watch_state(struct datastore *ds, void (*changed)(void *user), void *user);
+
+/*
+ * [worker] May new disks be made there now?  ERR_DS_READ_ONLY, ERR_DS_PERMISSION, ERR_DS_NO_SPACE ...
+ * 0 where that cannot be known without making one.
+ */
+MUST_CHECK int datastore_probe(struct datastore *ds, struct err *err);
+
 MUST_CHECK int datastore_space(struct datastore *ds, struct ds_space *out, struct err *err); /* [worker] */
 MUST_CHECK int datastore_list(struct datastore *ds, const char *dir, struct ds_file_list *out,
 			      struct err *err);                                         /* [worker] */
@@ -203,8 +212,9 @@ MUST_CHECK int ds_disk_make_dev(struct ds_disk *disk, struct loop *io_loop, bool
 
 /*
  * [I/O loop, no write in flight] A target has become authoritative: its writes are a guest's from
- * now on, which no copy makes up for.  Where the store's kind has a submit thread, and nothing at
- * all is in flight, it serves the guest without the hop to it.
+ * now on, which no copy makes up for, and it keeps what its store may still lose (NFS, M14).
+ * Where the store's kind has a submit thread, and nothing at all is in flight, it serves the
+ * guest without the hop to it.
  */
 void ds_disk_dev_promote(struct blk_dev *dev);
 

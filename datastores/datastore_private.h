@@ -52,6 +52,8 @@ struct datastore_ops {
 	void (*close)(struct datastore *ds);
 	/* capacity and free */
 	int (*space)(struct datastore *ds, struct ds_space *out, struct err *err);
+	/* NULL: as datastore_probe() for a kind that cannot tell */
+	int (*probe)(struct datastore *ds, struct err *err);
 	/* dir has passed ds_path_check(); need not be sorted */
 	int (*list)(struct datastore *ds, const char *dir, struct ds_file_list *out,
 		    struct err *err);
@@ -79,6 +81,7 @@ struct datastore {
 	struct ds_url *url;             /* owned */
 	unsigned lock_wait_ms;          /* DS_LOCK_WAIT_MS but in tests */
 	atomic_int state;               /* enum ds_state */
+	struct ds_news *news;           /* of the state, to the loop */
 	atomic_uint open_disks;
 	pthread_mutex_t reserve_lock;   /* guards reserved_bytes; never held over a call that blocks */
 	uint64_t reserved_bytes;
@@ -100,5 +103,6 @@ struct ds_file *ds_file_list_add(struct ds_file_list *list, bool *full);
 extern const struct datastore_ops ds_dir_ops;
 extern const struct datastore_ops ds_nbd_ops;
 extern const struct datastore_ops ds_iscsi_ops;
+extern const struct datastore_ops ds_nfs_ops;
 
 #endif

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 struct magic {
 	const char *format;
@@ -41,20 +40,11 @@ const char *disk_format_of_bytes(const uint8_t *head, size_t head_len, const uin
 	return NULL;
 }
 
-int disk_format_check_raw(int fd, uint64_t size_bytes, const char *path, struct err *err)
+int disk_format_check_raw(const uint8_t *head, size_t head_len, const uint8_t *tail,
+			  const char *path, struct err *err)
 {
-	/* Aligned and a whole block: fd may have O_DIRECT. */
-	_Alignas(4096) uint8_t head[4096], tail[4096];
-	uint64_t tail_at = size_bytes > sizeof(tail) ? (size_bytes - 1) & ~(uint64_t)4095 : 0;
-	ssize_t head_len = pread(fd, head, sizeof(head), 0);
-	ssize_t tail_len = pread(fd, tail, sizeof(tail), (off_t)tail_at);
-	const char *format;
+	const char *format = disk_format_of_bytes(head, head_len, tail, 512);
 
-	if (head_len < 0 || tail_len < 0)
-		return err_set(err, ERR_DISK_IO, -errno, "cannot read '%.160s': %s", path,
-			       err_strerror(errno));
-	format = disk_format_of_bytes(head, (size_t)head_len,
-				      tail_len >= 512 ? tail + tail_len - 512 : NULL, 512);
 	if (!format)
 		return 0;
 	err_set(err, ERR_DISK_BAD_FORMAT, -EINVAL, "'%.160s' is no raw disk: it looks like %s", path,

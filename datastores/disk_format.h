@@ -26,8 +26,8 @@
 const char *disk_format_of_bytes(const uint8_t *head, size_t head_len, const uint8_t *tail,
 				 size_t tail_len);
 
-/* [worker] Reads fd's both ends.  -EINVAL with ERR_DISK_BAD_FORMAT, -errno with ERR_DISK_IO. */
-MUST_CHECK int disk_format_check_raw(int fd, uint64_t size_bytes, const char *path,
-				     struct err *err);
+/* tail: the file's last 512 bytes, or NULL.  -EINVAL with ERR_DISK_BAD_FORMAT. */
+MUST_CHECK int disk_format_check_raw(const uint8_t *head, size_t head_len, const uint8_t *tail,
+				     const char *path, struct err *err);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "datastores/ds_dir.h"
-
+/*
+ * ds_dir.c - dir://, a folder of the host's own file systems: every walk is beneath the root
+ * (beneath.h), locks are the kernel's (disk_lock.h).
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,13 +10,33 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "blkmirror/base/log.h"
+#include "blkmirror/blkdev/blk_file.h"
 #include "datastores/beneath.h"
+#include "datastores/ds_tree.h"
 #include "datastores/provision.h"
-#include "datastores/sidecar.h"
+
+struct ds_dir {
+	struct ds_tree tree;
+	int root_fd;
+	bool said_no_direct;
+};
+
+static const struct tree_ops dir_files;
+
+static struct ds_dir *ds_dir_of(struct datastore *ds)
+{
+	return container_of(ds, struct ds_dir, tree.ds);
+}
+
+static int root_of(struct ds_tree *tree)
+{
+	return ds_dir_of(&tree->ds)->root_fd;
+}
 
 /* ---- open ---- */
 
@@ -99,8 +121,9 @@ static int dir_open(const struct ds_url *url, const struct ds_config *config,
 		free(dir);
 		return rc;
 	}
-	dir->ds.ops = &ds_dir_ops;
-	*out = &dir->ds;
+	dir->tree.ds.ops = &ds_dir_ops;
+	dir->tree.files = &dir_files;
+	*out = &dir->tree.ds;
 	return 0;
 }
 
@@ -126,165 +149,348 @@ static int dir_space(struct datastore *ds, struct ds_space *out, struct err *err
 	return 0;
 }
 
-/* ---- listing ---- */
+/* ---- below the root ---- */
 
-struct lister {
-	struct ds_dir *dir;
-	const char *folder;             /* "" at the root */
-	int dir_fd;
-	struct vmdk *vmdk;              /* scratch */
-	char text[VMDK_TEXT_BYTES];     /* scratch */
-	uint64_t unnameable_count;
-};
-
-/* Files that lie in a VM's folder and are surely no raw disks. */
-static bool is_other(const char *name)
+static int dir_plain_path(struct ds_tree *tree, const char *path, char *plain, struct err *err)
 {
-	static const char *const suffixes[] = {
-		".log",	  ".nvram", ".vmsd", ".vmxf", ".vmss",	".vmsn", ".vmem", ".vswp",
-		".iso",	  ".lck",   ".txt",  ".json", ".qcow2", ".vdi",	 ".vhd",  ".vhdx",
-		".qed",	  ".ova",   ".ovf",  ".gz",   ".xz",	".zst",	 ".zip",  ".tar",
-		".vmtx",
+	return beneath_plain_path(root_of(tree), path, plain, err);
+}
+
+static int dir_open_dir(struct ds_tree *tree, const char *path, struct tree_node *out,
+			struct err *err)
+{
+	*out = TREE_NODE_NONE;
+	out->fd = beneath_open_err(root_of(tree), path, O_RDONLY | O_DIRECTORY, err);
+	return out->fd < 0 ? out->fd : 0;
+}
+
+static int dir_make_parents(struct ds_tree *tree, const char *path, unsigned *made,
+			    struct err *err)
+{
+	return beneath_make_parents(root_of(tree), path, made, err);
+}
+
+static void dir_remove_parents(struct ds_tree *tree, const char *path, unsigned made)
+{
+	beneath_remove_parents(root_of(tree), path, made);
+}
+
+/* ---- names ---- */
+
+static void stat_take(struct tree_stat *out, const struct stat *st)
+{
+	*out = (struct tree_stat){
+		.kind = S_ISREG(st->st_mode)   ? TREE_FILE
+			: S_ISDIR(st->st_mode) ? TREE_DIR
+			: S_ISLNK(st->st_mode) ? TREE_LINK
+					       : TREE_OTHER,
+		.size_bytes = (uint64_t)st->st_size,
+		.allocated_bytes = (uint64_t)st->st_blocks * 512,
+		.modified_s = st->st_mtim.tv_sec,
 	};
-
-	for (size_t i = 0; i < ARRAY_COUNT(suffixes); i++)
-		if (ds_path_has_suffix(name, suffixes[i]))
-			return true;
-	return false;
 }
 
-/* A descriptor counts for its disk: the guest's size, the data file's space. */
-static bool list_descriptor(struct lister *lister, struct ds_file *file)
+static ssize_t dir_files_read_small(struct ds_tree *tree, const struct tree_node *dir,
+				    const char *name, char *bytes, size_t capacity)
+{
+	(void)tree;
+	return dir_read_small(dir->fd, name, bytes, capacity);
+}
+
+static int dir_files_write_small(struct ds_tree *tree, const struct tree_node *dir,
+				 const char *name, const char *bytes, size_t len,
+				 bool must_be_new)
+{
+	(void)tree;
+	return dir_write_small(dir->fd, name, bytes, len, must_be_new);
+}
+
+static int dir_files_rename_new(struct ds_tree *tree, const struct tree_node *dir,
+				const char *from, const char *to)
+{
+	(void)tree;
+	return dir_rename_new(dir->fd, from, to);
+}
+
+static int dir_stat(struct ds_tree *tree, const struct tree_node *dir, const char *name,
+		    struct tree_stat *out)
 {
 	struct stat st;
-	ssize_t len = dir_read_small(lister->dir_fd, file->name, lister->text,
-				     sizeof(lister->text));
 
-	if (len < 0 || vmdk_parse(lister->text, (size_t)len, file->name, lister->vmdk, NULL))
-		return false;
-	file->size_bytes = lister->vmdk->size_bytes;
-	if (fstatat(lister->dir_fd, lister->vmdk->data_name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		file->allocated_bytes = (uint64_t)st.st_blocks * 512;
-		file->modified_s = MAX(file->modified_s, (int64_t)st.st_mtim.tv_sec);
-	}
-	return true;
-}
-
-static enum ds_file_kind kind_of(struct lister *lister, struct ds_file *file)
-{
-	if (dir_is_companion(file->name))
-		return DS_FILE_DISK_DATA;
-	if (ds_path_has_suffix(file->name, ".vmx"))
-		return DS_FILE_VMX;
-	if (ds_path_has_suffix(file->name, VMDK_SUFFIX))
-		return list_descriptor(lister, file) ? DS_FILE_DISK : DS_FILE_OTHER;
-	if (is_other(file->name) || provision_check_size(file->size_bytes, NULL))
-		return DS_FILE_OTHER;
-	return DS_FILE_DISK;
-}
-
-/* The entry as it stands, or what a link inside the root leads to.  False: not to be listed. */
-static bool stat_entry(struct lister *lister, const char *name, struct stat *st)
-{
-	char path[DS_PATH_BYTES + DS_FILE_NAME_BYTES];
-	int fd;
-	bool ok;
-
-	if (fstatat(lister->dir_fd, name, st, AT_SYMLINK_NOFOLLOW) < 0)
-		return false;
-	if (!S_ISLNK(st->st_mode))
-		return true;
-	snprintf(path, sizeof(path), "%s%s%s", lister->folder, lister->folder[0] ? "/" : "", name);
-	fd = beneath_open(lister->dir->root_fd, path, O_PATH, 0);
-	if (fd < 0)
-		return false;
-	ok = fstat(fd, st) == 0;
-	close(fd);
-	return ok;
-}
-
-static bool is_hidden(const char *name)
-{
-	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-	       ds_path_has_suffix(name, DS_TMP_SUFFIX);
-}
-
-/* -ENOMEM, 0, or 1 when the list is full. */
-static int list_entry_add(struct lister *lister, const char *name, struct ds_file_list *list)
-{
-	struct ds_file *file;
-	struct stat st;
-	bool full;
-
-	if (is_hidden(name))
-		return 0;
-	if (!ds_path_part_is_valid(name)) {
-		lister->unnameable_count++;
-		return 0;
-	}
-	if (!stat_entry(lister, name, &st))
-		return 0;
-	file = ds_file_list_add(list, &full);
-	if (!file)
-		return full ? 1 : -ENOMEM;
-	snprintf(file->name, sizeof(file->name), "%s", name);
-	file->modified_s = st.st_mtim.tv_sec;
-	file->kind = S_ISDIR(st.st_mode) ? DS_FILE_DIR : DS_FILE_OTHER;
-	if (!S_ISREG(st.st_mode))
-		return 0;
-	file->size_bytes = (uint64_t)st.st_size;
-	file->allocated_bytes = (uint64_t)st.st_blocks * 512;
-	file->kind = kind_of(lister, file);
+	(void)tree;
+	if (fstatat(dir->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	stat_take(out, &st);
 	return 0;
 }
 
-static int list_entries(struct lister *lister, DIR *entries, struct ds_file_list *list,
-			struct err *err)
+static int dir_remove(struct ds_tree *tree, const struct tree_node *dir, const char *name)
 {
+	(void)tree;
+	return unlinkat(dir->fd, name, 0) < 0 ? -errno : 0;
+}
+
+static int dir_sync_dir(struct ds_tree *tree, const struct tree_node *dir)
+{
+	(void)tree;
+	return fsync(dir->fd) < 0 ? -errno : 0;
+}
+
+static int dir_list(struct ds_tree *tree, const struct tree_node *dir,
+		    int (*each)(const char *name, const struct tree_stat *known, void *user),
+		    void *user)
+{
+	int fd = fcntl(dir->fd, F_DUPFD_CLOEXEC, 3);
+	DIR *entries = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry;
 	int rc = 0;
 
-	for (errno = 0; rc == 0 && (entry = readdir(entries)); errno = 0)
-		rc = list_entry_add(lister, entry->d_name, list);
-	if (rc == 0 && errno)
-		return beneath_fail(err, -errno, "list", lister->folder);
-	if (lister->unnameable_count)
-		log_warn("datastore", "%s: '%s' has %llu files whose names cannot be shown or used",
-			 lister->dir->ds.name, lister->folder,
-			 (unsigned long long)lister->unnameable_count);
-	return rc < 0 ? err_set(err, ERR_NO_MEMORY, rc, "out of memory") : 0;
-}
-
-static int dir_list(struct datastore *ds, const char *folder, struct ds_file_list *out,
-		    struct err *err)
-{
-	struct ds_dir *dir = ds_dir_of(ds);
-	int fd = beneath_open(dir->root_fd, folder, O_RDONLY | O_DIRECTORY, 0);
-	struct lister *lister = malloc(sizeof(*lister));
-	struct vmdk *vmdk = malloc(sizeof(*vmdk));
-	DIR *entries = fd >= 0 ? fdopendir(fd) : NULL;
-	int rc;
-
-	if (fd < 0) {
-		rc = beneath_fail(err, fd, "list", folder);
-	} else if (!entries || !lister || !vmdk) {
-		rc = err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	} else {
-		lister->dir = dir;
-		lister->folder = folder;
-		lister->dir_fd = fd;
-		lister->vmdk = vmdk;
-		lister->unnameable_count = 0;
-		rc = list_entries(lister, entries, out, err);
+	(void)tree;
+	if (!entries) {
+		rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
 	}
-	if (entries)
-		closedir(entries);
-	else if (fd >= 0)
-		close(fd);
-	free(vmdk);
-	free(lister);
+	for (errno = 0; rc == 0 && (entry = readdir(entries)); errno = 0)
+		rc = each(entry->d_name, NULL, user);
+	if (rc == 0 && errno)
+		rc = -errno;
+	closedir(entries);
 	return rc;
 }
+
+static int dir_stat_link(struct ds_tree *tree, const char *folder, const char *name,
+			 struct tree_stat *out)
+{
+	char path[DS_PATH_BYTES + DS_FILE_NAME_BYTES];
+	struct stat st;
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s%s%s", folder, folder[0] ? "/" : "", name);
+	fd = beneath_open(root_of(tree), path, O_PATH, 0);
+	if (fd < 0)
+		return fd;
+	rc = fstat(fd, &st) < 0 ? -errno : 0;
+	close(fd);
+	if (!rc)
+		stat_take(out, &st);
+	return rc;
+}
+
+static bool dir_may_write(struct ds_tree *tree, const struct tree_node *dir, const char *name)
+{
+	(void)tree;
+	return faccessat(dir->fd, name, W_OK, AT_EACCESS) == 0;
+}
+
+/* ---- files ---- */
+
+static int open_plain(const struct tree_node *dir, const char *name, int flags)
+{
+	/* O_NONBLOCK: a FIFO of that name must not hang us; it means nothing to a plain file. */
+	int fd = openat(dir->fd, name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return fd;
+	close(fd);
+	return -EINVAL;
+}
+
+/* For I/O: O_DIRECT where the file system has it; said once per datastore where it has not. */
+static int dir_open_file(struct ds_tree *tree, const struct tree_node *dir, const char *name,
+			 bool writes, bool for_io, struct tree_node *out)
+{
+	struct ds_dir *ds = ds_dir_of(&tree->ds);
+	int flags = writes ? O_RDWR : O_RDONLY;
+
+	*out = TREE_NODE_NONE;
+	out->fd = open_plain(dir, name, for_io ? flags | O_DIRECT : flags);
+	if (out->fd != -EINVAL || !for_io)
+		return MIN(out->fd, 0);
+	out->fd = open_plain(dir, name, flags);
+	if (out->fd >= 0 && !ds->said_no_direct) {
+		ds->said_no_direct = true;
+		log_warn("datastore", "%s: this file system takes no direct I/O: the page cache is"
+				      " used", tree->ds.name);
+	}
+	return MIN(out->fd, 0);
+}
+
+static int dir_create_file(struct ds_tree *tree, const struct tree_node *dir, const char *name,
+			   struct tree_node *out)
+{
+	(void)tree;
+	*out = TREE_NODE_NONE;
+	out->fd = openat(dir->fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0660);
+	return out->fd < 0 ? -errno : 0;
+}
+
+static void dir_close_node(struct ds_tree *tree, struct tree_node *node)
+{
+	(void)tree;
+	if (node->fd >= 0)
+		close(node->fd);
+	*node = TREE_NODE_NONE;
+}
+
+static int dir_stat_file(struct ds_tree *tree, const struct tree_node *file,
+			 struct tree_stat *out)
+{
+	struct stat st;
+
+	(void)tree;
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	stat_take(out, &st);
+	return 0;
+}
+
+static ssize_t dir_read_file(struct ds_tree *tree, const struct tree_node *file, void *bytes,
+			     size_t len_bytes, uint64_t offset_bytes)
+{
+	ssize_t len = pread(file->fd, bytes, len_bytes, (off_t)offset_bytes);
+
+	(void)tree;
+	return len < 0 ? -errno : len;
+}
+
+static bool dir_is_named(struct ds_tree *tree, const struct tree_node *dir, const char *name,
+			 const struct tree_node *file)
+{
+	(void)tree;
+	return dir_names_fd(dir->fd, name, file->fd);
+}
+
+/* The same file without O_DIRECT and without a part in the lock, for odd lengths. */
+static int reopen_buffered(int fd)
+{
+	char link[64];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	fd = open(link, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int dir_grow(struct ds_tree *tree, const struct tree_node *file, uint64_t old_bytes,
+		    uint64_t new_bytes, enum provision provision, const char *path,
+		    struct err *err)
+{
+	CLEANUP_CLOSE int fd = reopen_buffered(file->fd);
+
+	(void)tree;
+	if (fd < 0)
+		return err_set(err, ERR_DS_IO, fd, "cannot open '%.160s' again: %s", path,
+			       err_strerror(fd));
+	return provision_grow(fd, old_bytes, new_bytes, provision, path, err);
+}
+
+static bool dir_is_unwritten(struct ds_tree *tree, const struct tree_node *file)
+{
+	(void)tree;
+	return lseek(file->fd, 0, SEEK_DATA) < 0 && errno == ENXIO;
+}
+
+/*
+ * What the kernel asks of direct I/O on this file, as blk_file will find; 512 where it does
+ * not tell, or where the size does not allow direct I/O.
+ */
+static uint32_t dir_sector_bytes(struct ds_tree *tree, const struct tree_node *file,
+				 uint64_t size_bytes)
+{
+	(void)tree;
+#ifdef STATX_DIOALIGN
+	struct statx stx;
+
+	if (statx(file->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+	    stx.stx_mask & STATX_DIOALIGN && stx.stx_dio_offset_align > 512 &&
+	    stx.stx_dio_offset_align <= 4096 && size_bytes % stx.stx_dio_offset_align == 0)
+		return stx.stx_dio_offset_align;
+#else
+	(void)file;
+	(void)size_bytes;
+#endif
+	return 512;
+}
+
+/* ---- disks ---- */
+
+/* The lock is the description's: it ends with its last descriptor (R-J7). */
+static int dir_lock(struct ds_tree *tree, const struct tree_claim *claim, struct tree_lock **out,
+		    struct err *err)
+{
+	(void)tree;
+	*out = NULL;
+	if (claim->wait_ms == TREE_WAIT_SOON)
+		return disk_lock_take_soon(claim->file->fd, claim->mode, claim->path, err);
+	return disk_lock_take(claim->file->fd, claim->mode, claim->wait_ms, claim->path, err);
+}
+
+static int dir_make_dev(struct tree_disk *disk, struct loop *io_loop, bool as_target,
+			struct blk_dev **out, struct err *err)
+{
+	const struct ds_disk *base = &disk->disk;
+	struct blk_file_options options = {
+		.read_only = base->info.read_only,
+		.submit_thread = as_target,     /* R5 */
+		.reads_zero = base->info.reads_zero,
+		.name = base->path,
+	};
+	int fd = fcntl(disk->file.fd, F_DUPFD_CLOEXEC, 3);
+	int rc;
+
+	if (fd < 0)
+		return err_set(err, ERR_NO_MEMORY, -errno, "cannot open '%.160s' for a device: %s",
+			       base->path, err_strerror(errno));
+	rc = blk_file_new(io_loop, fd, &options, out, err);
+	if (rc)
+		close(fd);
+	return rc;
+}
+
+/* The kernel ends a lock with its holder: a dead one's is never left, there is nothing to break. */
+static int dir_break_lock(struct ds_tree *tree, const struct tree_claim *claim, struct err *err)
+{
+	int rc = disk_lock_take(claim->file->fd, DISK_LOCK_WRITE, 0, claim->path, err);
+
+	(void)tree;
+	if (rc == -EAGAIN)
+		err_remedy(err, "A local lock lasts as long as the program that holds it:"
+				" stop that program.");
+	return rc;
+}
+
+static const struct tree_ops dir_files = {
+	.fail = beneath_fail,
+	.plain_path = dir_plain_path,
+	.open_dir = dir_open_dir,
+	.make_parents = dir_make_parents,
+	.remove_parents = dir_remove_parents,
+	.read_small = dir_files_read_small,
+	.write_small = dir_files_write_small,
+	.rename_new = dir_files_rename_new,
+	.stat = dir_stat,
+	.remove = dir_remove,
+	.sync_dir = dir_sync_dir,
+	.list = dir_list,
+	.stat_link = dir_stat_link,
+	.may_write = dir_may_write,
+	.open_file = dir_open_file,
+	.create_file = dir_create_file,
+	.close = dir_close_node,
+	.stat_file = dir_stat_file,
+	.read_file = dir_read_file,
+	.is_named = dir_is_named,
+	.grow = dir_grow,
+	.is_unwritten = dir_is_unwritten,
+	.sector_bytes = dir_sector_bytes,
+	.lock = dir_lock,
+	.make_dev = dir_make_dev,
+	.break_lock = dir_break_lock,
+};
 
 const struct datastore_ops ds_dir_ops = {
 	.kind = "dir",
@@ -293,10 +499,10 @@ const struct datastore_ops ds_dir_ops = {
 	.open = dir_open,
 	.close = dir_close,
 	.space = dir_space,
-	.list = dir_list,
-	.disk_create = dir_disk_create,
-	.disk_stat = dir_disk_stat,
-	.disk_open = dir_disk_open,
-	.disk_delete = dir_disk_delete,
-	.disk_unlock = dir_disk_unlock,
+	.list = tree_list,
+	.disk_create = tree_disk_create,
+	.disk_stat = tree_disk_stat,
+	.disk_open = tree_disk_open,
+	.disk_delete = tree_disk_delete,
+	.disk_unlock = tree_disk_unlock,
 };

@@ -17,6 +17,7 @@ packages=(
 	# peers and clients in the tests
 	qemu-system-x86 qemu-system-common qemu-utils qemu-block-extra libnbd-bin nbdkit fio tgt
 	sqlite3 jq curl iproute2 python3 socat
+	nfs-ganesha nfs-ganesha-vfs nfs-common rpcbind
 	# the test guest, scratch file systems
 	busybox-static cpio kmod xz-utils zstd xfsprogs e2fsprogs util-linux
 	# judges of VMFS volumes
@@ -24,7 +25,12 @@ packages=(
 )
 
 # Package=unit: the tests run these programs themselves.
-services=(tgt=tgt.service)
+services=(
+	tgt=tgt.service
+	nfs-ganesha=nfs-ganesha.service nfs-ganesha=nfs-ganesha-lock.service
+	rpcbind=rpcbind.service rpcbind=rpcbind.socket
+	nfs-common=nfs-client.target nfs-common=nfs-blkmap.service
+)
 
 die()
 {

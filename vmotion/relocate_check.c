@@ -343,6 +343,16 @@ static void judge_target(struct move_disk *disk, int rc, const struct err *err,
 	}
 }
 
+/* R-F4: a lease is kept by its holder alone; who is frozen longer than it lasts may wake up. */
+static void warn_of_lease(struct move_disk *disk, struct check_report *report)
+{
+	if (strcmp(datastore_lock_scheme(disk->target_datastore), "lease") == 0)
+		err_set(check_report_warning(report), ERR_NFS_NO_FENCE, -ENOTSUP,
+			"the datastore '%s' cannot shut out a host that has lost its lock: the lock "
+			"of '%s' is a lease, which each host keeps by itself",
+			datastore_name(disk->target_datastore), disk->name);
+}
+
 static void check_target_run(struct job *job)
 {
 	struct move_check *check = container_of(job, struct move_check, job);
@@ -352,6 +362,9 @@ static void check_target_run(struct job *job)
 
 	rc = ds_disk_stat(disk->target_datastore, disk->target_path, &disk->target, &err);
 	judge_target(disk, rc, &err, check->report);
+	warn_of_lease(disk, check->report);
+	if (!disk->target_present && datastore_probe(disk->target_datastore, &err))
+		*check_report_error(check->report) = err;
 	if (datastore_space(disk->target_datastore, &disk->space, &err))
 		*check_report_error(check->report) = err;
 	else

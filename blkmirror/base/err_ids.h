@@ -145,6 +145,7 @@
 	ERR_ROW(ERR_NFS_DENIED,          2002, 403, "Let this host in at the server's export list; a server that wants reserved ports needs the daemon to run as root.") \
 	ERR_ROW(ERR_NFS_VERSION,         2003, 501, "Use version=3 in the URL, and a server that offers NFS version 3 over TCP.") \
 	ERR_ROW(ERR_NFS_PROTOCOL,        2004, 500, "Look at the NFS server's log; its answers make no sense.") \
+	ERR_ROW(ERR_NFS_NO_FENCE,        2005, 409, "Stop a host for good before another takes over its disks: NFS version 3 cannot shut it out.") \
 	ERR_ROW(ERR_ISCSI_CONNECT,       2100, 409, "Check that the iSCSI portal runs there and that this host reaches it.") \
 	ERR_ROW(ERR_ISCSI_LOGIN,         2101, 403, "Check the names and secrets in the secret file, and the target's list of initiators.") \
 	ERR_ROW(ERR_ISCSI_NO_TARGET,     2102, 404, "Check the target's name in the URL; the portal lists what it offers to a discovery.") \

@@ -228,6 +228,9 @@ static int ask_limits(struct nfs_session *session, struct err *err)
 		return err_set(err, ERR_NFS_DENIED, -EACCES,
 			       "%s takes no NFS calls from this host: %s", session->place.host,
 			       call.why);
+	if (rc == -ETIMEDOUT)
+		return err_set(err, ERR_NFS_UNREACHABLE, rc, "%s did not answer in time",
+			       session->place.host);
 	if (rc)
 		return err_set(err, ERR_NFS_UNREACHABLE, rc, "%s does not answer as NFS: %s",
 			       session->place.host, call.why[0] ? call.why : err_strerror(rc));

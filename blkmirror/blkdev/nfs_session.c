@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,8 +62,23 @@ const struct nfs_limits *nfs_session_limits(const struct nfs_session *session)
 	return &session->limits;
 }
 
+bool nfs_session_is_connected(const struct nfs_session *session)
+{
+	return session->link.rpc && !session->link.dead;
+}
+
+/* Between calls nothing comes: what can be read is the connection's end. */
+static bool link_has_ended(const struct nfs_link *link)
+{
+	struct pollfd poller = { .fd = link->fd, .events = POLLIN };
+
+	return link->dead || poll(&poller, 1, 0) != 0;
+}
+
 int nfs_session_link(struct nfs_session *session, struct rpc_context **out, struct err *err)
 {
+	if (session->link.rpc && link_has_ended(&session->link))
+		nfs_link_close(&session->link);
 	if (!session->link.rpc) {
 		int rc = nfs_link_open(session->place.host, session->nfs_port,
 				       dial_clock_ns() + session->timeout_ns, &session->link, err);
@@ -116,9 +132,21 @@ int nfs_fail(struct err *err, int rc, const char *what, const char *name)
 	case -EEXIST:
 		id = ERR_DISK_EXISTS;
 		break;
+	case -EXDEV:
+	case -ELOOP:
+		id = ERR_DS_PATH_ESCAPE;
+		break;
+	case -ENOTDIR:
+		id = ERR_DISK_UNKNOWN;
+		break;
+	case -ENOMEM:
+		id = ERR_NO_MEMORY;
+		break;
 	case -ETIMEDOUT:
 	case -ECONNREFUSED:
+	case -ECONNRESET:
 	case -EHOSTUNREACH:
+	case -ENETUNREACH:
 		id = ERR_NFS_UNREACHABLE;
 		break;
 	default:
@@ -249,6 +277,20 @@ int nfs_session_rename(struct nfs_session *session, const struct nfs_handle *fro
 			       rpc_nfs3_rename_async(rpc, nfs_call_answered, &args, &call));
 }
 
+int nfs_session_link_name(struct nfs_session *session, const struct nfs_handle *file,
+			  const struct nfs_handle *dir, const char *name)
+{
+	struct nfs_call call = { 0 };
+	LINK3args args = { .file = nfs_fh3_of(file), .link = entry_of(dir, name) };
+	struct rpc_context *rpc;
+	int rc = nfs_session_link(session, &rpc, NULL);
+
+	if (rc)
+		return rc;
+	return nfs_session_run(session, &call,
+			       rpc_nfs3_link_async(rpc, nfs_call_answered, &args, &call));
+}
+
 /* ---- folders ---- */
 
 static void attributes_take(struct nfs_attributes *out, const fattr3 *from)
@@ -261,6 +303,8 @@ static void attributes_take(struct nfs_attributes *out, const fattr3 *from)
 		.size_bytes = from->size,
 		.used_bytes = from->used,
 		.file_id = from->fileid,
+		.modified_s = from->mtime.seconds,
+		.known = true,
 	};
 }
 

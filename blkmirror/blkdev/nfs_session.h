@@ -52,6 +52,8 @@ struct nfs_attributes {
 	enum nfs_kind kind;
 	uint64_t size_bytes, used_bytes;
 	uint64_t file_id;
+	int64_t modified_s;             /* seconds since 1970, by the server's clock */
+	bool known;                     /* false: the server gave none; kind is NFS_OTHER */
 };
 
 struct nfs_space {
@@ -78,6 +80,9 @@ const struct nfs_place *nfs_session_place(const struct nfs_session *session);
 uint16_t nfs_session_port(const struct nfs_session *session);
 const struct nfs_handle *nfs_session_root(const struct nfs_session *session);
 const struct nfs_limits *nfs_session_limits(const struct nfs_session *session);
+
+/* False after a call that its connection did not outlive. */
+bool nfs_session_is_connected(const struct nfs_session *session);
 
 /* Fill *err for what happened to `name`: ERR_DISK_UNKNOWN, ERR_DS_PERMISSION ...  Returns rc. */
 int nfs_fail(struct err *err, int rc, const char *what, const char *name);
@@ -106,9 +111,13 @@ MUST_CHECK int nfs_session_rename(struct nfs_session *session, const struct nfs_
 				  const char *from, const struct nfs_handle *to_dir,
 				  const char *to);
 
+/* Another name for a file, where there is none yet: -EEXIST. */
+MUST_CHECK int nfs_session_link_name(struct nfs_session *session, const struct nfs_handle *file,
+				     const struct nfs_handle *dir, const char *name);
+
 /*
  * Calls each() for every entry but '.' and '..', until it returns non-zero, which is then
- * returned.  The folder may change meanwhile.  A name may be anything without a NUL.
+ * returned.  each() runs inside a call of the session and may not use it.  The folder may change meanwhile.  A name may be anything without a NUL.
  */
 MUST_CHECK int nfs_session_list(struct nfs_session *session, const struct nfs_handle *dir,
 				int (*each)(const char *name,

@@ -7,6 +7,11 @@
  *   hold PATH rw|ro                        opens, prints "held", closes at the end of stdin
  *   wait PATH                              opens with DS_OPEN_WAIT_LOCK and closes
  *
+ *   list FOLDER                            a line per entry: kind size name
+ *   unlock PATH                            the operator's word
+ *
+ * DS_TOOL_HOST=N: be the host N (1 to 255), not one of its own each time.
+ *
  * Exit 0, or 1 with "BM-NNNN cause" on stderr, or 2 for bad usage.
  */
 #include <inttypes.h>
@@ -15,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "blkmirror/base/uuid.h"
 #include "datastores/datastore.h"
 
 static struct err err;
@@ -80,6 +86,24 @@ static int do_open(struct datastore *ds, const char *path, unsigned flags, bool 
 	return 0;
 }
 
+static int do_list(struct datastore *ds, const char *folder)
+{
+	static const char *const kinds[] = {
+		[DS_FILE_DIR] = "dir", [DS_FILE_DISK] = "disk", [DS_FILE_DISK_DATA] = "data",
+		[DS_FILE_VMX] = "vmx", [DS_FILE_OTHER] = "other",
+	};
+	struct ds_file_list list;
+	int rc = datastore_list(ds, folder, &list, &err);
+
+	if (rc)
+		return rc;
+	for (uint32_t i = 0; i < list.count; i++)
+		printf("%s %" PRIu64 " %s\n", kinds[list.files[i].kind], list.files[i].size_bytes,
+		       list.files[i].name);
+	ds_file_list_release(&list);
+	return 0;
+}
+
 static int run(struct datastore *ds, char **args)
 {
 	const char *verb = args[0], *path = args[1];
@@ -89,6 +113,10 @@ static int run(struct datastore *ds, char **args)
 		return do_create(ds, path, args + 2);
 	if (strcmp(verb, "stat") == 0)
 		return do_stat(ds, path);
+	if (strcmp(verb, "list") == 0)
+		return do_list(ds, path);
+	if (strcmp(verb, "unlock") == 0)
+		return ds_disk_unlock(ds, path, &err);
 	if (strcmp(verb, "delete") == 0)
 		return ds_disk_delete(ds, path, NULL, &err);
 	if (strcmp(verb, "resize") == 0 && args[2])
@@ -106,12 +134,17 @@ int main(int argc, char **argv)
 {
 	struct ds_config config = { .name = "ds" };
 	struct datastore *ds;
+	struct uuid random;
 	struct loop *loop;
 	int rc;
 
 	if (argc < 4)
 		return usage();
 	config.url = argv[1];
+	random = uuid_random();
+	if (getenv("DS_TOOL_HOST"))
+		random = (struct uuid){ .bytes = { (uint8_t)atoi(getenv("DS_TOOL_HOST")) } };
+	memcpy(config.host_uuid, random.bytes, sizeof(config.host_uuid));
 	loop = loop_new();
 	if (!loop) {
 		perror("loop");

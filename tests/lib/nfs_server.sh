@@ -9,7 +9,7 @@
 #	. "$(dirname "$0")/../lib/nfs_server.sh"
 #	nfs_own_space "$0" "$@"
 #
-# Gives: $dir (temporary), $nfs_host, $nfs_export (the exported folder, as the server sees it),
+# Gives: $dir and $nfs_dir (temporary), $nfs_host, $nfs_export (the exported folder, as the server sees it),
 # start_nfs [EXPORT-OPTION...], kill_nfs (SIGKILL), and the trap that cleans up.
 nfs_host=10.77.0.1
 nfs_port=2049
@@ -31,17 +31,18 @@ nfs_own_space() {
 		exec unshare -mn --propagation private bash "$@"
 	fi
 	export PATH=$PATH:/usr/sbin:/sbin
-	dir=$(mktemp -d)
-	nfs_export=$dir/export
+	nfs_dir=$(mktemp -d)
+	dir=$nfs_dir
+	nfs_export=$nfs_dir/export
 	trap nfs_clean_up EXIT
 	trap 'exit 1' INT TERM
-	mkdir -p "$nfs_export" "$dir/recovery"
+	mkdir -p "$nfs_export" "$nfs_dir/recovery"
 	mount -t tmpfs none /run && mkdir -p /run/rpcbind /run/ganesha || exit 1
 	# An address of lo alone is none that the server would bind.
 	ip link set lo up && ip link add nfs0 type veth peer name nfs1 &&
 		ip addr add $nfs_host/24 dev nfs0 && ip link set nfs0 up && ip link set nfs1 up ||
 		exit 1
-	rpcbind -f -w >"$dir/rpcbind.log" 2>&1 &
+	rpcbind -f -w >"$nfs_dir/rpcbind.log" 2>&1 &
 	rpcbind_pid=$!
 }
 
@@ -49,7 +50,7 @@ nfs_clean_up() {
 	[ -z "$nfs_pid" ] || kill -9 "$nfs_pid" 2>/dev/null
 	[ -z "$rpcbind_pid" ] || kill -9 "$rpcbind_pid" 2>/dev/null
 	wait 2>/dev/null
-	rm -rf "$dir"
+	rm -rf "$nfs_dir"
 }
 
 # Until the server takes connections and has told its ports; bounded.
@@ -62,20 +63,20 @@ nfs_await() {
 		sleep 0.1
 	done
 	echo "the NFS server did not start:"
-	tail -n 20 "$dir/ganesha.log"
+	tail -n 20 "$nfs_dir/ganesha.log"
 	exit 1
 }
 
 start_nfs() {
 	local options=${*:-"Access_Type = RW; Squash = No_Root_Squash;"}
-	cat >"$dir/ganesha.conf" <<-CONF
+	cat >"$nfs_dir/ganesha.conf" <<-CONF
 		NFS_CORE_PARAM { NFS_Protocols = 3; Bind_addr = $nfs_host; NFS_Port = $nfs_port;
 			MNT_Port = $mount_port; Enable_NLM = false; Enable_RQUOTA = false; }
-		NFSv4 { RecoveryRoot = $dir/recovery; Graceless = true; }
+		NFSv4 { RecoveryRoot = $nfs_dir/recovery; Graceless = true; }
 		EXPORT { Export_Id = 1; Path = $nfs_export; Pseudo = /export; Protocols = 3;
 			Transports = TCP; SecType = sys; $options FSAL { Name = VFS; } }
 	CONF
-	ganesha.nfsd -F -f "$dir/ganesha.conf" -L "$dir/ganesha.log" -p "$dir/ganesha.pid" \
+	ganesha.nfsd -F -f "$nfs_dir/ganesha.conf" -L "$nfs_dir/ganesha.log" -p "$nfs_dir/ganesha.pid" \
 		-N NIV_EVENT >/dev/null 2>&1 &
 	nfs_pid=$!
 	nfs_await

@@ -108,9 +108,17 @@ void ds_entry_free(struct ds_entry *entry)
 	free(entry);
 }
 
+static void entry_state_changed(void *user)
+{
+	struct ds_entry *entry = user;
+
+	events_emit(entry->inventory->events, "datastore_state", entry_event(entry));
+}
+
 void ds_entry_opened(struct ds_entry *entry, struct datastore *datastore)
 {
 	entry->datastore = datastore;
+	datastore_watch_state(datastore, entry_state_changed, entry);
 	entry->retry_ns = RETRY_FIRST_NS;
 	err_clear(&entry->error);
 	log_info("datastore", "%s is up: %s", entry->name, datastore_url(datastore));
@@ -268,7 +276,8 @@ struct ds_entry *inventory_open_entry(struct inventory *inventory, const char *n
 
 	if (!entry || entry->datastore)
 		return entry;
-	err_set(err, ERR_DS_UNREACHABLE, -EHOSTDOWN, "datastore '%s' is down: %s", name,
+	err_set(err, entry->error.id != ERR_NONE ? entry->error.id : ERR_DS_UNREACHABLE, -EHOSTDOWN,
+		"datastore '%s' is down: %s", name,
 		entry->error.id != ERR_NONE ? entry->error.cause : "it is being opened");
 	return NULL;
 }

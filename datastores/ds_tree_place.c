@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "datastores/beneath.h"
-#include "datastores/ds_dir.h"
+#include "datastores/ds_tree.h"
 #include "datastores/sidecar.h"
 
-bool dir_flat_name(const char *descriptor, char *flat)
+bool tree_flat_name(const char *descriptor, char *flat)
 {
 	size_t base = strlen(descriptor) - strlen(VMDK_SUFFIX);
 
@@ -20,7 +17,7 @@ bool dir_flat_name(const char *descriptor, char *flat)
 	return true;
 }
 
-bool dir_is_companion(const char *name)
+bool tree_is_companion(const char *name)
 {
 	return ds_path_has_suffix(name, VMDK_FLAT_SUFFIX) || ds_path_has_suffix(name, "-ctk.vmdk") ||
 	       ds_path_has_suffix(name, "-delta.vmdk") ||
@@ -41,18 +38,20 @@ static int refuse_companion(const char *path, struct err *err)
 	return -EINVAL;
 }
 
-int dir_place_find(struct ds_dir *dir, const char *path, struct dir_place *place, struct err *err)
+int tree_place_find(struct ds_tree *tree, const char *path, struct tree_place *place,
+		    struct err *err)
 {
+	char parent[DS_PATH_BYTES];
 	size_t parent_len;
 	const char *last;
 	int rc;
 
-	*place = (struct dir_place){ .dir_fd = -1 };
-	rc = beneath_plain_path(dir->root_fd, path, place->path, err);
+	*place = (struct tree_place){ .tree = tree, .dir = TREE_NODE_NONE };
+	rc = tree->files->plain_path(tree, path, place->path, err);
 	if (rc)
 		return rc;
 	last = ds_path_last(place->path, &parent_len);
-	if (dir_is_companion(last))
+	if (tree_is_companion(last))
 		return refuse_companion(place->path, err);
 	place->format = ds_path_has_suffix(last, VMDK_SUFFIX) ? DISK_FORMAT_VMDK : DISK_FORMAT_RAW;
 	if (place->format == DISK_FORMAT_VMDK) {
@@ -62,22 +61,20 @@ int dir_place_find(struct ds_dir *dir, const char *path, struct dir_place *place
 			 DS_PATH_PART_BYTES_MAX, last);
 		strcpy(place->data_name, last);
 	}
-	place->dir_fd = beneath_open_parent(dir->root_fd, place->path, err);
-	return place->dir_fd < 0 ? place->dir_fd : 0;
+	snprintf(parent, sizeof(parent), "%.*s", (int)parent_len, place->path);
+	return tree->files->open_dir(tree, parent, &place->dir, err);
 }
 
-void dir_place_release(struct dir_place *place)
+void tree_place_release(struct tree_place *place)
 {
-	if (place->dir_fd >= 0)
-		close(place->dir_fd);
+	place->tree->files->close(place->tree, &place->dir);
 	free(place->vmdk);
-	place->dir_fd = -1;
 	place->vmdk = NULL;
 }
 
 /* ---- the meta file ---- */
 
-static int read_descriptor(struct dir_place *place, struct err *err)
+static int read_descriptor(struct tree_place *place, struct err *err)
 {
 	/* One byte more than a descriptor may have: what is longer is judged as too long. */
 	CLEANUP_FREE char *bytes = malloc(VMDK_TEXT_BYTES + 1);
@@ -88,14 +85,15 @@ static int read_descriptor(struct dir_place *place, struct err *err)
 		place->vmdk = malloc(sizeof(*place->vmdk));
 	if (!bytes || !place->vmdk)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	len = dir_read_small(place->dir_fd, place->meta_name, bytes, VMDK_TEXT_BYTES + 1);
+	len = place->tree->files->read_small(place->tree, &place->dir, place->meta_name, bytes,
+					     VMDK_TEXT_BYTES + 1);
 	if (len == -EFBIG)
 		len = VMDK_TEXT_BYTES + 1;
 	if (len == -EINVAL)
 		return err_set(err, ERR_DISK_BAD_FORMAT, -EINVAL, "'%.160s' is no plain file",
 			       place->path);
 	if (len < 0)
-		return beneath_fail(err, (int)len, "read", place->path);
+		return place->tree->files->fail(err, (int)len, "read", place->path);
 	rc = vmdk_parse(bytes, (size_t)len, place->meta_name, place->vmdk, err);
 	if (rc)
 		return rc;
@@ -105,10 +103,11 @@ static int read_descriptor(struct dir_place *place, struct err *err)
 	return 0;
 }
 
-static int read_sidecar(struct dir_place *place, struct err *err)
+static int read_sidecar(struct tree_place *place, struct err *err)
 {
 	char bytes[SIDECAR_BYTES_MAX];
-	ssize_t len = dir_read_small(place->dir_fd, place->meta_name, bytes, sizeof(bytes));
+	ssize_t len = place->tree->files->read_small(place->tree, &place->dir, place->meta_name,
+						     bytes, sizeof(bytes));
 
 	place->has_meta = false;
 	disk_record_init(&place->record);
@@ -117,19 +116,20 @@ static int read_sidecar(struct dir_place *place, struct err *err)
 	if (len == -EFBIG || len == -EINVAL || len == -ELOOP)
 		len = 0;        /* judged by the parser: not one of ours */
 	if (len < 0)
-		return beneath_fail(err, (int)len, "read", place->meta_name);
+		return place->tree->files->fail(err, (int)len, "read", place->meta_name);
 	place->has_meta = true;
 	return sidecar_parse(bytes, (size_t)len, place->meta_name, &place->record, err);
 }
 
-int dir_place_read(struct dir_place *place, struct err *err)
+int tree_place_read(struct tree_place *place, struct err *err)
 {
 	return place->format == DISK_FORMAT_VMDK ? read_descriptor(place, err)
 						 : read_sidecar(place, err);
 }
 
-int dir_place_write(struct dir_place *place, const struct disk_record *record, struct err *err)
+int tree_place_write(struct tree_place *place, const struct disk_record *record, struct err *err)
 {
+	const struct tree_ops *files = place->tree->files;
 	char text[SIDECAR_BYTES_MAX];
 	int rc;
 
@@ -137,14 +137,14 @@ int dir_place_write(struct dir_place *place, const struct disk_record *record, s
 		rc = vmdk_set_record(place->vmdk, record, err);
 		if (rc)
 			return rc;
-		rc = dir_write_small(place->dir_fd, place->meta_name, place->vmdk->text,
+		rc = files->write_small(place->tree, &place->dir, place->meta_name, place->vmdk->text,
 				     place->vmdk->text_len, false);
 	} else {
-		rc = dir_write_small(place->dir_fd, place->meta_name, text,
+		rc = files->write_small(place->tree, &place->dir, place->meta_name, text,
 				     sidecar_format(record, text), false);
 	}
 	if (rc)
-		return beneath_fail(err, rc, "write", place->meta_name);
+		return place->tree->files->fail(err, rc, "write", place->meta_name);
 	place->has_meta = true;
 	place->record = *record;
 	return 0;
@@ -152,43 +152,50 @@ int dir_place_write(struct dir_place *place, const struct disk_record *record, s
 
 /* ---- the data file ---- */
 
-int dir_place_open_data(const struct dir_place *place, int flags, struct err *err)
+int tree_place_open_data(const struct tree_place *place, bool writes, bool for_io,
+			 struct tree_node *out, struct err *err)
 {
-	/* O_NONBLOCK: a FIFO of that name must not hang us; it means nothing to a plain file. */
-	int fd = openat(place->dir_fd, place->data_name,
-			flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
-	struct stat st;
+	const struct tree_ops *files = place->tree->files;
+	int rc;
 
-	if (fd < 0 && errno == ENOENT && place->format == DISK_FORMAT_VMDK)
+	*out = TREE_NODE_NONE;
+	rc = files->open_file(place->tree, &place->dir, place->data_name, writes, for_io, out);
+	if (rc == -ENOENT && place->format == DISK_FORMAT_VMDK)
 		return err_set(err, ERR_DISK_BAD_DESCRIPTOR, -ENOENT,
 			       "the data file '%.80s' of '%.100s' is missing", place->data_name,
 			       place->path);
-	if (fd < 0 && errno == EISDIR)
-		return err_set(err, ERR_DISK_BAD_FORMAT, -EISDIR, "'%.160s' is a folder",
-			       place->path);
-	if (fd < 0 && errno == EINVAL && flags & O_DIRECT)
-		return -EINVAL;         /* the caller tries again without */
-	if (fd < 0)
-		return beneath_fail(err, -errno, "open", place->data_name);
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		close(fd);
-		return err_set(err, ERR_DISK_BAD_FORMAT, -EINVAL, "'%.160s' is no plain file",
+	if (rc == -EISDIR)
+		return err_set(err, ERR_DISK_BAD_FORMAT, rc, "'%.160s' is a folder", place->path);
+	if (rc == -EINVAL)
+		return err_set(err, ERR_DISK_BAD_FORMAT, rc, "'%.160s' is no plain file",
 			       place->data_name);
-	}
-	return fd;
+	return rc ? files->fail(err, rc, "open", place->data_name) : 0;
 }
 
-int dir_place_recheck(struct dir_place *place, int data_fd, struct err *err)
+int tree_place_lock(const struct tree_place *place, const struct tree_node *file,
+		    enum disk_lock_mode mode, unsigned wait_ms, struct tree_lock **out,
+		    struct err *err)
+{
+	const struct tree_claim claim = {
+		.dir = &place->dir, .data_name = place->data_name, .file = file, .mode = mode,
+		.wait_ms = wait_ms, .path = place->path,
+	};
+
+	*out = NULL;
+	return place->tree->files->lock(place->tree, &claim, out, err);
+}
+
+int tree_place_recheck(struct tree_place *place, const struct tree_node *file, struct err *err)
 {
 	char data_name[DS_FILE_NAME_BYTES];
 	int rc;
 
 	strcpy(data_name, place->data_name);
-	rc = dir_place_read(place, err);
+	rc = tree_place_read(place, err);
 	if (rc)
 		return rc;
 	if (strcmp(data_name, place->data_name) == 0 &&
-	    dir_names_fd(place->dir_fd, place->data_name, data_fd))
+	    place->tree->files->is_named(place->tree, &place->dir, place->data_name, file))
 		return 0;
 	return err_set(err, ERR_DISK_UNKNOWN, -ENOENT,
 		       "the disk '%.160s' was deleted or replaced just now", place->path);
