@@ -97,6 +97,10 @@
 	ERR_ROW(ERR_JOURNAL_IO,          1601, 500, "Check the disk under the state directory.") \
 	ERR_ROW(ERR_RECOVER_UNKNOWN,     1602, 404, "'blkmirror recover list' shows what waits for a word.") \
 	ERR_ROW(ERR_RECOVER_PROVED,      1603, 409, "Nothing to decide: the journal proves which copy is authoritative.") \
+	ERR_ROW(ERR_VMX_SYNTAX,          1700, 400, "Correct the named line of the VMX file; nothing was changed.") \
+	ERR_ROW(ERR_VMX_LIMIT,           1701, 400, "Take out of the VMX file what the machine does not need.") \
+	ERR_ROW(ERR_VMX_DUPLICATE,       1702, 400, "Leave one line for that key in the VMX file.") \
+	ERR_ROW(ERR_VMX_BAD_VALUE,       1703, 400, "Correct that value in the VMX file; docs/VMX.md tells what each key takes.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")
