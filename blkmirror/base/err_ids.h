@@ -101,6 +101,9 @@
 	ERR_ROW(ERR_VMX_LIMIT,           1701, 400, "Take out of the VMX file what the machine does not need.") \
 	ERR_ROW(ERR_VMX_DUPLICATE,       1702, 400, "Leave one line for that key in the VMX file.") \
 	ERR_ROW(ERR_VMX_BAD_VALUE,       1703, 400, "Correct that value in the VMX file; docs/VMX.md tells what each key takes.") \
+	ERR_ROW(ERR_VM_QMP,              1710, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
+	ERR_ROW(ERR_VM_QMP_REFUSED,      1711, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
+	ERR_ROW(ERR_VM_QMP_LATE,         1712, 504, "QEMU hangs: see whether its disks answer, then repeat the command or stop the machine with --force.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as a VMX file: judged without a fault; what is accepted survives edits byte for byte. */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
