@@ -101,6 +101,11 @@
 	ERR_ROW(ERR_VMX_LIMIT,           1701, 400, "Take out of the VMX file what the machine does not need.") \
 	ERR_ROW(ERR_VMX_DUPLICATE,       1702, 400, "Leave one line for that key in the VMX file.") \
 	ERR_ROW(ERR_VMX_BAD_VALUE,       1703, 400, "Correct that value in the VMX file; docs/VMX.md tells what each key takes.") \
+	ERR_ROW(ERR_VM_HARDWARE,         1704, 409, "Change the machine's hardware in its VMX file; docs/VMX.md lists what can be had.") \
+	ERR_ROW(ERR_VM_IGNORED,          1705, 409, "Nothing to do, if the machine can live without it.") \
+	ERR_ROW(ERR_VM_GUEST_DRIVER,     1706, 409, "Make sure that the guest has the driver, or choose another controller while it still runs.") \
+	ERR_ROW(ERR_VM_NO_MIGRATE,       1707, 409, "Move the disks to another controller before you rely on that.") \
+	ERR_ROW(ERR_VM_FOREIGN_SUSPEND,  1708, 409, "Resume it there and shut it down, or clear checkpoint.vmState: the guest then starts as after a power cut.") \
 	ERR_ROW(ERR_VM_QMP,              1710, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
 	ERR_ROW(ERR_VM_QMP_REFUSED,      1711, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
 	ERR_ROW(ERR_VM_QMP_LATE,         1712, 504, "QEMU hangs: see whether its disks answer, then repeat the command or stop the machine with --force.") \
