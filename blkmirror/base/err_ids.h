@@ -106,9 +106,12 @@
 	ERR_ROW(ERR_VM_GUEST_DRIVER,     1706, 409, "Make sure that the guest has the driver, or choose another controller while it still runs.") \
 	ERR_ROW(ERR_VM_NO_MIGRATE,       1707, 409, "Move the disks to another controller before you rely on that.") \
 	ERR_ROW(ERR_VM_FOREIGN_SUSPEND,  1708, 409, "Resume it there and shut it down, or clear checkpoint.vmState: the guest then starts as after a power cut.") \
+	ERR_ROW(ERR_VM_NETWORK,          1709, 409, "Add that network to [networks] in the daemon's configuration, or change the machine's.") \
 	ERR_ROW(ERR_VM_QMP,              1710, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
 	ERR_ROW(ERR_VM_QMP_REFUSED,      1711, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
 	ERR_ROW(ERR_VM_QMP_LATE,         1712, 504, "QEMU hangs: see whether its disks answer, then repeat the command or stop the machine with --force.") \
+	ERR_ROW(ERR_VM_FIRMWARE,         1713, 409, "Install OVMF and name it with efi_code and efi_vars in the daemon's configuration.") \
+	ERR_ROW(ERR_VM_KERNEL,           1714, 403, "Ask for the folder to be put into kernel_roots, or boot the machine from a disk.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")
