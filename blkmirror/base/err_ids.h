@@ -112,6 +112,11 @@
 	ERR_ROW(ERR_VM_QMP_LATE,         1712, 504, "QEMU hangs: see whether its disks answer, then repeat the command or stop the machine with --force.") \
 	ERR_ROW(ERR_VM_FIRMWARE,         1713, 409, "Install OVMF and name it with efi_code and efi_vars in the daemon's configuration.") \
 	ERR_ROW(ERR_VM_KERNEL,           1714, 403, "Ask for the folder to be put into kernel_roots, or boot the machine from a disk.") \
+	ERR_ROW(ERR_VM_START,            1715, 500, "Look at the cause and at the machine's qemu.log; nothing runs.") \
+	ERR_ROW(ERR_VM_STATE,            1716, 409, "'blkmirror vm show' tells the state it is in.") \
+	ERR_ROW(ERR_VM_DIED,             1717, 500, "Look at the machine's qemu.log; start it again when the cause is mended.") \
+	ERR_ROW(ERR_VM_SUSPEND,          1718, 500, "The guest goes on; look at the cause and at the datastore's free space.") \
+	ERR_ROW(ERR_VM_RESUME,           1719, 500, "The image is still there: try again, or throw it away with 'vm stop --force' and start the guest afresh.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")
