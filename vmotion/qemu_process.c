@@ -82,7 +82,7 @@ static bool child_user(const struct qemu_spawn *spawn)
 		return false;
 	if (!spawn->drop)
 		return true;
-	return syscall(SYS_setgroups, 0, NULL) == 0 &&
+	return syscall(SYS_setgroups, spawn->has_group ? 1 : 0, &spawn->group) == 0 &&
 	       syscall(SYS_setresgid, spawn->gid, spawn->gid, spawn->gid) == 0 &&
 	       syscall(SYS_setresuid, spawn->uid, spawn->uid, spawn->uid) == 0;
 }

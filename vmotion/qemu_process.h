@@ -25,9 +25,11 @@ struct qemu_spawn {
 	const int *fds;                 /* borrowed: inherited as QEMU_FD_FIRST + i; -1: none */
 	uint32_t fd_count;
 	int log_fd;                     /* borrowed: its stdout and stderr */
-	bool drop;                      /* become uid and gid, without other groups */
+	bool drop;                      /* become uid and gid, with no other group but that below */
 	uid_t uid;
 	gid_t gid;
+	bool has_group;
+	gid_t group;
 	const cpu_set_t *affinity;      /* NULL: as the daemon's */
 };
 

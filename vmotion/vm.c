@@ -411,6 +411,8 @@ static int spawn(struct vm *vm, const struct qemu_args *args, struct err *err)
 		.drop = vm->setup->drop,
 		.uid = vm->setup->uid,
 		.gid = vm->setup->gid,
+		.has_group = vm->setup->has_group,
+		.group = vm->setup->group,
 		.affinity = vm->config->has_affinity ? &vm->config->affinity : NULL,
 	};
 	int pidfd, rc;

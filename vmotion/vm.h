@@ -94,6 +94,8 @@ struct vm_setup {
 	bool drop;                      /* run QEMU as uid and gid */
 	uid_t uid;
 	gid_t gid;
+	bool has_group;                 /* QEMU's only other group: /dev/kvm's */
+	gid_t group;
 	bool has_console_gid;
 	gid_t console_gid;              /* whose members may use consoles */
 };
@@ -145,6 +147,11 @@ void vm_suspend(struct vm *vm, int image_fd, vm_done *done, void *user);
 void vm_adopt(struct vm *vm, const struct vm_record *record, bool image_kept);
 /* Its state as stored, when there is no process. */
 void vm_settle(struct vm *vm, enum vm_state state);
+/*
+ * No process is recorded: end one that was started and never recorded, hence never ran.  It is
+ * known by its socket and its name.
+ */
+void vm_reap_orphan(const struct vm_setup *setup, const char *id);
 /* No process and a suspended image: the owner has thrown it away. */
 void vm_discarded(struct vm *vm);
 

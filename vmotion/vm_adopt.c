@@ -13,8 +13,13 @@
  *   else           any           it stands still, and says why
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "blkmirror/base/log.h"
 #include "vmotion/vm_private.h"
@@ -163,6 +168,44 @@ void vm_settle(struct vm *vm, enum vm_state state)
 	CHECK(state == VM_OFF || state == VM_SUSPENDED);
 	vm->state = state;
 	vm->image_kept = state == VM_SUSPENDED;
+}
+
+/* Is that process the machine's QEMU?  Its command line says "process=bm-ID". */
+static bool is_qemu_of(pid_t pid, const char *id)
+{
+	char path[64], text[4096], want[VM_ID_BYTES + 16];
+	size_t want_len = (size_t)snprintf(want, sizeof(want), "process=bm-%s,", id);
+	ssize_t got;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	got = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	return got > 0 && memmem(text, (size_t)got, want, want_len);
+}
+
+void vm_reap_orphan(const struct vm_setup *setup, const char *id)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	int pidfd;
+
+	CLEANUP_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	vm_disk_socket_path(setup, id, "qmp", address.sun_path);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.pid <= 0)
+		return;
+	pidfd = pidfd_open(peer.pid, 0);
+	if (pidfd < 0)
+		return;
+	if (is_qemu_of(peer.pid, id)) {
+		log_warn("vm", "%s: process %d was started and never recorded: it is ended", id,
+			 (int)peer.pid);
+		qemu_process_kill(pidfd);
+	}
+	close(pidfd);
 }
 
 void vm_discarded(struct vm *vm)

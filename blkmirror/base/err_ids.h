@@ -117,6 +117,9 @@
 	ERR_ROW(ERR_VM_DIED,             1717, 500, "Look at the machine's qemu.log; start it again when the cause is mended.") \
 	ERR_ROW(ERR_VM_SUSPEND,          1718, 500, "The guest goes on; look at the cause and at the datastore's free space.") \
 	ERR_ROW(ERR_VM_RESUME,           1719, 500, "The image is still there: try again, or throw it away with 'vm stop --force' and start the guest afresh.") \
+	ERR_ROW(ERR_VM_UNKNOWN,          1720, 404, "'blkmirror vm list' shows the machines that are registered.") \
+	ERR_ROW(ERR_VM_EXISTS,           1721, 409, "Unregister the other one first, or name the machine by its id.") \
+	ERR_ROW(ERR_VM_DISK,             1722, 409, "Stop the machine first; its disks are detached then.") \
 	ERR_ROW(ERR_NBD_CONNECT,         2200, 409, "Check that the NBD server runs and offers that export.") \
 	ERR_ROW(ERR_NBD_PROTOCOL,        2201, 500, "Look at the NBD server's log; its answers make no sense.") \
 	ERR_ROW(ERR_NBD_READ_ONLY,       2202, 409, "Export it writable.")

@@ -141,6 +141,7 @@ static void daemon_listen(struct daemon *daemon)
 		return;
 	daemon->listening = true;
 	timer_stop(&daemon->restore_timer);
+	vms_adopt(daemon->vms);
 	if (listen_api(daemon, &err)) {
 		log_error("daemon", "%s (%s)", err.cause, err_name(err.id));
 		daemon_stop(daemon);
@@ -212,6 +213,20 @@ static int build_state(struct daemon *daemon, struct err *err)
 	return rc;
 }
 
+static int build_vms(struct daemon *daemon, struct err *err)
+{
+	struct vms_options options = {
+		.loop = daemon->loop,
+		.store = daemon->store,
+		.events = daemon->events,
+		.inventory = daemon->inventory,
+		.disks = daemon->disks,
+		.config = &daemon->config,
+	};
+
+	return vms_new(&options, &daemon->vms, err);
+}
+
 static int build_services(struct daemon *daemon, struct err *err)
 {
 	struct disk_service_options disks = { .run_dir = daemon->config.run_dir,
@@ -248,6 +263,8 @@ static int build_services(struct daemon *daemon, struct err *err)
 		rc = task_table_new(&tasks, &daemon->tasks, err);
 	if (!rc)
 		rc = inventory_new(&inventory, &daemon->inventory, err);
+	if (!rc)
+		rc = build_vms(daemon, err);
 	if (!rc)
 		rc = listen_http(daemon, err);
 	return rc;

@@ -23,6 +23,7 @@
 #include "tools/blkmirrord/bulk_thread.h"
 #include "tools/blkmirrord/store.h"
 #include "tools/blkmirrord/user_task.h"
+#include "tools/blkmirrord/vms.h"
 
 struct daemon {
 	struct loop *loop;
@@ -33,6 +34,7 @@ struct daemon {
 	struct events *events;
 	struct disk_service *disks;
 	struct inventory *inventory;
+	struct vms *vms;
 	struct recovery *recovery;
 	bool recover_again;             /* a datastore came up while it ran */
 	struct task_table *tasks;
