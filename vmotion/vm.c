@@ -250,16 +250,18 @@ static void monitor_closed(const struct err *err, void *user)
 {
 	struct vm *vm = user;
 
+	log_debug("vm", "%s: %s", vm->id, err->cause);
 	qmp_free(vm->qmp);
 	vm->qmp = NULL;
-	if (vm->state == VM_STARTING || vm->state == VM_RESUMING) {
-		if (!vm->examining) {
-			vm_give_up(vm, err);
-			return;
-		}
+	if (vm->quitting)
+		return; /* as asked: the process is ending */
+	if (!vm->examining && (vm->state == VM_STARTING || vm->state == VM_RESUMING)) {
+		vm_give_up(vm, err);
+		return;
 	}
-	log_debug("vm", "%s: %s", vm->id, err->cause);
-	vm_lose(vm);
+	if (vm->verb.done && vm->err.id == ERR_NONE)
+		vm->err = *err;
+	vm_look_again(vm);
 }
 
 static void monitor_ready(void *user)
@@ -312,7 +314,7 @@ void vm_limit_files(struct vm *vm, bool limited)
 			 err_strerror(-errno));
 }
 
-static void up_recorded(const struct err *failed, void *user)
+void vm_up_recorded(const struct err *failed, void *user)
 {
 	struct vm *vm = user;
 	struct err err = vm->err;
@@ -342,7 +344,7 @@ static void continued(const json_t *result, const struct err *err, void *user)
 	vm_limit_files(vm, true);
 	vm->image_kept = false;
 	vm_move(vm, VM_EV_UP, NULL);
-	vm_record(vm, VM_RUNNING, up_recorded);
+	vm_record(vm, VM_RUNNING, vm_up_recorded);
 }
 
 void vm_continue(struct vm *vm)

@@ -25,6 +25,7 @@
 #include "vmotion/vm_private.h"
 
 #define RETRY_NS (3 * NS_PER_S)
+#define SOON_NS (300 * NS_PER_MS)
 
 static void examine_done(struct vm *vm, const char *reason)
 {
@@ -33,7 +34,7 @@ static void examine_done(struct vm *vm, const char *reason)
 	vm->image_kept = false;
 	vm_move(vm, VM_EV_UP, NULL);
 	snprintf(vm->pause_reason, sizeof(vm->pause_reason), "%s", reason);
-	vm_record(vm, VM_RUNNING, NULL);
+	vm_record(vm, VM_RUNNING, vm_up_recorded);
 }
 
 static void examine_continue(struct vm *vm)
@@ -130,6 +131,13 @@ void vm_examine(struct vm *vm)
 
 /* ---- a lost monitor ---- */
 
+static void examine_later(struct vm *vm)
+{
+	if (!vm->examining)
+		vm->goal = vm->state;
+	vm->examining = true;
+}
+
 /* What waits for an answer hears that it does not come; the process is looked at again and again. */
 void vm_lose(struct vm *vm)
 {
@@ -139,14 +147,19 @@ void vm_lose(struct vm *vm)
 		return;
 	qmp_free(vm->qmp);
 	vm->qmp = NULL;
-	if (!vm->examining)
-		vm->goal = vm->state;
-	vm->examining = true;
+	examine_later(vm);
 	if (vm->state != VM_STOPPING)
 		vm_move(vm, VM_EV_LOSE, NULL);
 	err_set(&err, ERR_VM_QMP, -EPIPE, "QEMU's monitor does not answer");
 	vm_end_verb(&vm->verb, &err);
+	err_clear(&vm->err);
 	timer_start(&vm->retry, RETRY_NS);
+}
+
+void vm_look_again(struct vm *vm)
+{
+	examine_later(vm);
+	timer_start(&vm->retry, SOON_NS);
 }
 
 void vm_retry_fired(struct timer *timer)

@@ -76,6 +76,7 @@ void vm_give_up(struct vm *vm, const struct err *err);
 void vm_quit(struct vm *vm);
 void vm_record(struct vm *vm, enum vm_state state, vm_kept *kept);
 void vm_continue(struct vm *vm);
+void vm_up_recorded(const struct err *failed, void *user);
 int vm_watch_process(struct vm *vm, int pidfd, struct err *err);
 void vm_connect(struct vm *vm);
 void vm_limit_files(struct vm *vm, bool limited);
@@ -88,6 +89,8 @@ void vm_resume_migrated(struct vm *vm, const char *status);
 /* vm_adopt.c */
 void vm_examine(struct vm *vm);
 void vm_lose(struct vm *vm);
+/* The monitor hung up: mostly the process is ending.  If not, it is looked at again. */
+void vm_look_again(struct vm *vm);
 void vm_examine_migrated(struct vm *vm);
 void vm_retry_fired(struct timer *timer);
 

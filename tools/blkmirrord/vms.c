@@ -85,6 +85,11 @@ struct vm_entry *vms_owner(struct vms *vms, const char *disk_id)
 	return NULL;
 }
 
+struct inventory *vms_inventory(const struct vms *vms)
+{
+	return vms->options.inventory;
+}
+
 const char *vms_state_name(const struct vm_entry *entry)
 {
 	return vm_state_name(entry->adopted ? vm_state(entry->vm) : entry->record.state);

@@ -64,6 +64,8 @@ struct vm_entry *vms_find(struct vms *vms, const char *text, struct err *err);
 struct vm_entry *vms_next(struct vms *vms, struct vm_entry *entry);
 /* The machine that has attached the disk of that id and is not off; NULL: none. */
 struct vm_entry *vms_owner(struct vms *vms, const char *disk_id);
+/* The attachments in which its disks are. */
+struct inventory *vms_inventory(const struct vms *vms);
 /* "off" ... */
 const char *vms_state_name(const struct vm_entry *entry);
 void vms_console_path(const struct vm_entry *entry, char out[108]);
