@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -131,10 +130,19 @@ static int boot_id_read(char out[UUID_TEXT_BYTES])
 	return 0;
 }
 
-/* "PID (NAME) STATE ...": the name may hold anything, so count from the last ')'. */
-static int start_ticks_read(pid_t pid, uint64_t *out)
+/* Of /proc/PID/stat, "PID (NAME) STATE ...", counted from 1 as proc(5) does. */
+enum { FIELD_START = 22, FIELD_EXIT = 52 };
+
+struct stat_line {
+	char text[2048];
+	const char *rest;               /* from STATE, the third field, on */
+	char state;
+};
+
+static int stat_line_read(pid_t pid, struct stat_line *line)
 {
-	char path[64], text[1024], *at;
+	char path[64];
+	const char *name_end;
 	ssize_t got;
 	int fd;
 
@@ -142,22 +150,41 @@ static int start_ticks_read(pid_t pid, uint64_t *out)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -ESRCH;
-	got = read(fd, text, sizeof(text) - 1);
+	got = read(fd, line->text, sizeof(line->text) - 1);
 	close(fd);
 	if (got <= 0)
 		return -ESRCH;
-	text[got] = '\0';
-	at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	return at && sscanf(at, " %" SCNu64, out) == 1 ? 0 : -ESRCH;
+	line->text[got] = '\0';
+	/* The name may hold anything: its end is the last ')'. */
+	name_end = strrchr(line->text, ')');
+	if (!name_end || strlen(name_end) < 3)
+		return -ESRCH;
+	line->rest = name_end + 2;
+	line->state = *line->rest;
+	return 0;
+}
+
+static bool stat_line_field(const struct stat_line *line, int field, unsigned long long *out)
+{
+	const char *at = line->rest;
+
+	for (int i = 3; at && i < field; i++) {
+		at = strchr(at, ' ');
+		at += at != NULL;
+	}
+	return at && sscanf(at, "%llu", out) == 1;
 }
 
 int qemu_process_identify(pid_t pid, struct qemu_identity *out)
 {
 	struct qemu_identity identity = { .pid = pid };
-	int rc = start_ticks_read(pid, &identity.start_ticks);
+	unsigned long long ticks = 0;
+	struct stat_line line;
+	int rc = stat_line_read(pid, &line);
 
+	if (!rc && !stat_line_field(&line, FIELD_START, &ticks))
+		rc = -ESRCH;
+	identity.start_ticks = ticks;
 	if (!rc)
 		rc = boot_id_read(identity.boot_id);
 	if (!rc)
@@ -267,7 +294,22 @@ static void tell_status(int status, char *text, size_t text_bytes, bool *clean)
 			 WCOREDUMP(status) ? ", core dumped" : "");
 }
 
-void qemu_process_end(int pidfd, char *text, size_t text_bytes, bool *clean)
+/* Not our child, and nobody has reaped it yet: the kernel tells root how it ended. */
+static bool zombie_status(const struct qemu_identity *identity, int *status)
+{
+	struct stat_line line;
+	unsigned long long ticks, code;
+
+	if (stat_line_read(identity->pid, &line) || line.state != 'Z' ||
+	    !stat_line_field(&line, FIELD_START, &ticks) || ticks != identity->start_ticks ||
+	    !stat_line_field(&line, FIELD_EXIT, &code))
+		return false;
+	*status = (int)code;
+	return true;
+}
+
+void qemu_process_end(int pidfd, const struct qemu_identity *identity, char *text,
+		      size_t text_bytes, bool *clean)
 {
 	struct pidfd_exit_info info = { .mask = PIDFD_HAS_EXIT };
 	siginfo_t child = { 0 };
@@ -279,6 +321,8 @@ void qemu_process_end(int pidfd, char *text, size_t text_bytes, bool *clean)
 		tell_status(status, text, text_bytes, clean);
 	} else if (ioctl(pidfd, PIDFD_EXIT_INFO, &info) == 0 && (info.mask & PIDFD_HAS_EXIT)) {
 		tell_status(info.exit_code, text, text_bytes, clean);
+	} else if (zombie_status(identity, &status)) {
+		tell_status(status, text, text_bytes, clean);
 	} else {
 		*clean = false;
 		snprintf(text, text_bytes, "ended; how is not known");

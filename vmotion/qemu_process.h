@@ -60,9 +60,10 @@ void qemu_process_kill(int pidfd);
 
 /*
  * Once pidfd is readable: how it ended, as words ("exited with 1", "was killed by signal 9
- * (Killed)").  *clean: exit status 0.  Reaps a child.  A process of an earlier daemon's tells nothing on older
- * kernels ("ended; how is not known").
+ * (Killed)").  *clean: exit status 0.  Reaps a child.  Of an earlier daemon's process it may be
+ * too late to learn it ("ended; how is not known").
  */
-void qemu_process_end(int pidfd, char *text, size_t text_bytes, bool *clean);
+void qemu_process_end(int pidfd, const struct qemu_identity *identity, char *text,
+		      size_t text_bytes, bool *clean);
 
 #endif

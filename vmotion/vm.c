@@ -157,7 +157,8 @@ static void process_ended(struct watch *watch, unsigned events)
 	struct vm *vm = container_of(watch, struct vm, process_watch);
 
 	(void)events;
-	qemu_process_end(vm->pidfd, vm->end_text, sizeof(vm->end_text), &vm->end_clean);
+	qemu_process_end(vm->pidfd, &vm->process, vm->end_text, sizeof(vm->end_text),
+			 &vm->end_clean);
 	if (!vm->end_clean && !vm->quitting)
 		vm->expected_end = false;
 	process_forget(vm);

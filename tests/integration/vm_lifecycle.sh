@@ -228,7 +228,7 @@ kill -9 "$qemu_pid"
 start
 wait_state vm1 off 20
 code 0 --json vm show vm1
-shape "it died meanwhile" '.error.id == "BM-1717" and (.error.cause | test("no daemon ran"))'
+shape "it died meanwhile" '.error.id == "BM-1717" and (.error.cause | test("no daemon ran|signal 9"))'
 
 # ---- hard stop, throwing an image away ----
 code 0 --json vm start vm1
