@@ -143,8 +143,8 @@ static void add_unit(const struct drives *drives, uint32_t index)
 		snprintf(node, sizeof(node), ",drive=disk-%s%s", id,
 			 cached ? ",write-cache=on" : "");
 	}
-	/* An NVMe controller is booted from, not its name space. */
-	if (drive->bus != VM_BUS_NVME && (served || drive->media == VM_MEDIA_CDROM))
+	/* NVMe and floppies are booted from by their controllers, which come last. */
+	if (drive->bus != VM_BUS_NVME && drive->bus != VM_BUS_FLOPPY && (served || drive->media == VM_MEDIA_CDROM))
 		snprintf(boot, sizeof(boot), ",bootindex=%d", boot_index(drives, index));
 	qemu_word(drives->words, "-device");
 	qemu_word(drives->words, "%s,id=%s,%s%s%s", unit_device(drive), id, address, node, boot);

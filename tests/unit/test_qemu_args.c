@@ -161,7 +161,7 @@ static void test_parts(void **state)
 		  " -device nvme-ns,id=nvme0-2,bus=nvme0,nsid=3,drive=disk-nvme0-2" },
 		{ "floppy0.present = \"1\"\nfloppy0.fileType = \"file\"\n"
 		  "floppy0.fileName = \"f.img\"\n", false,
-		  "-device floppy,id=floppy0,unit=0,drive=disk-floppy0" },
+		  "-device floppy,id=floppy0,unit=0,drive=disk-floppy0" }, /* no bootindex */
 		{ "usb.present = \"1\"\n", false,
 		  "-device qemu-xhci,id=usb,addr=0x3 -device usb-tablet,id=tablet,bus=usb.0" },
 		{ "", false, "-device VGA,id=svga,addr=0x2" },
