@@ -132,6 +132,8 @@ check "running already" grep -q BM-1716 "$dir/err"
 code 1 disk detach vm1-scsi0-0
 check "a machine's disk" grep -q BM-1722 "$dir/err"
 code 1 disk delete a:web01/web01.vmdk
+code 1 disk relocate vm1-scsi0-0 --to b
+check "not without its VMX" grep -q BM-1722 "$dir/err"
 code 1 vm unregister vm1
 code 0 --json vm show vm1
 shape "vm show" '.config | .memory_mib == 192 and .cpus == 2 and (.machine | startswith("pc-i440fx-")) and (.drives | map(.controller) == ["virtio", "pvscsi"]) and (.networks[0].mac | startswith("00:0c:29:"))'
