@@ -201,13 +201,14 @@ static void disk_open_run(struct job *job)
 	struct disk *disk = disk_of_job(job);
 
 	disk->op.rc = ds_disk_open(disk->datastore, disk->path, disk->op.open_flags, NULL,
-				   &disk->opened, &disk->op.err);
+				   &disk->op.opened, &disk->op.err);
 }
 
 static void disk_open_done(struct job *job)
 {
 	struct disk *disk = disk_of_job(job);
 
+	disk->opened = disk->op.opened; /* not earlier: other attaches look at it meanwhile */
 	if (disk->op.rc)
 		disk_forget(disk);
 	else if (disk->export_kind == DISK_EXPORT_NBD)

@@ -50,6 +50,7 @@ struct disk_op {
 	struct io_call call;
 	struct task refusal;
 	unsigned open_flags;
+	struct ds_disk *opened;         /* A2's result, until it is the disk's */
 	bool force;
 	int rc;
 	struct err err;
