@@ -299,4 +299,8 @@ const struct datastore_ops ds_dir_ops = {
 	.disk_open = dir_disk_open,
 	.disk_delete = dir_disk_delete,
 	.disk_unlock = dir_disk_unlock,
+	.file_read = dir_file_read,
+	.file_write = dir_file_write,
+	.file_delete = dir_file_delete,
+	.file_descriptor = dir_file_descriptor,
 };

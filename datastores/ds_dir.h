@@ -6,6 +6,7 @@
  *   ds_dir_place.c   where a disk's files are and what is noted about it
  *   ds_dir_disk.c    stat, open, device, mark, resize
  *   ds_dir_create.c  create, delete, unlock
+ *   ds_dir_file.c    a machine's other files
  *
  * All [worker] but what says otherwise.  Every walk is beneath the root (beneath.h).
  */
@@ -89,5 +90,14 @@ int dir_disk_open(struct datastore *ds, const char *path, unsigned flags,
 int dir_disk_delete(struct datastore *ds, const char *path, const struct disk_identity *expected,
 		    struct err *err);
 int dir_disk_unlock(struct datastore *ds, const char *path, struct err *err);
+
+/* ds_dir_file.c */
+int dir_file_read(struct datastore *ds, const char *path, char *bytes, size_t capacity,
+		  size_t *len, struct err *err);
+int dir_file_write(struct datastore *ds, const char *path, const char *bytes, size_t len,
+		   bool must_be_new, struct err *err);
+int dir_file_delete(struct datastore *ds, const char *path, struct err *err);
+int dir_file_descriptor(struct datastore *ds, const char *path, bool create, int *fd,
+			struct err *err);
 
 #endif

@@ -75,6 +75,7 @@ void cli_print_json(const json_t *value);
 /* Commands by noun; each array ends with a NULL noun. */
 extern const struct command datastore_commands[];
 extern const struct command disk_commands[];
+extern const struct command vm_commands[];
 extern const struct command task_commands[];
 extern const struct command event_commands[];
 extern const struct command recover_commands[];

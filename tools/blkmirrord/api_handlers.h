@@ -40,6 +40,16 @@ void api_task_resume(struct api_call *call);
 void api_task_cancel(struct api_call *call);
 void api_task_complete(struct api_call *call);
 
+void api_vm_list(struct api_call *call);
+void api_vm_register(struct api_call *call);
+void api_vm_create(struct api_call *call);
+void api_vm_show(struct api_call *call);
+void api_vm_unregister(struct api_call *call);
+void api_vm_start(struct api_call *call);
+void api_vm_stop(struct api_call *call);
+void api_vm_suspend(struct api_call *call);
+void api_vm_resume(struct api_call *call);
+
 void api_events(struct api_call *call);
 void api_recover_list(struct api_call *call);
 void api_recover(struct api_call *call);

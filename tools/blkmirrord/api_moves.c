@@ -125,6 +125,25 @@ static int relocate_prepare(struct relocate_call *relocate, struct err *err)
 	return rc;
 }
 
+/* Its VMX would go on naming the old place, and the machine would not start again. */
+static int judge_no_machine(struct daemon *daemon, const struct disk *disk, struct err *err)
+{
+	const struct vm_entry *owner;
+	struct disk_info info;
+
+	if (!disk)
+		return 0;
+	disk_info(disk, &info);
+	owner = vms_owner(daemon->vms, info.id);
+	if (!owner)
+		return 0;
+	err_set(err, ERR_VM_DISK, -EBUSY,
+		"'%s' is a disk of the machine '%.100s': by itself it may move only while that is "
+		"off, and the VMX must then name its new place", info.id, owner->name);
+	err_remedy(err, "Stop the machine, move the disk, and change its fileName in the VMX file.");
+	return -EBUSY;
+}
+
 void api_disk_relocate(struct api_call *call)
 {
 	struct daemon *daemon = api_daemon(call);
@@ -138,7 +157,8 @@ void api_disk_relocate(struct api_call *call)
 		return;
 	}
 	relocate->call = call;
-	if (relocate_prepare(relocate, &err)) {
+	if (relocate_prepare(relocate, &err) ||
+	    judge_no_machine(daemon, relocate->place.disk, &err)) {
 		free(relocate);
 		api_fail(call, &err);
 		return;

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "blkmirror/base/units.h"
+
 #define US_MAX_STUN (UINT64_C(100) * NS_PER_S)
 #define TARGET_TIMEOUT_MIN_NS (100 * NS_PER_MS)
 #define TARGET_TIMEOUT_MAX_NS (600 * NS_PER_S)
@@ -17,6 +19,7 @@ static const char *const provision_same_choices[] = { "same", "thin", "thick", "
 static const char *const export_choices[] = { "nbd", "vhost-user", NULL };
 static const char *const mode_choices[] = { "sync", "async", NULL };
 static const char *const keep_choices[] = { "source", "target", NULL };
+const char *const vm_controller_choices[] = { "virtio", "pvscsi", "lsilogic", "lsisas1068", NULL };
 const char *const priority_choices[] = { "low", "normal", "high", NULL };
 
 // clang-format off
@@ -136,6 +139,31 @@ static const struct json_field recover_fields[] = {
 	FLAG(recover_request, "other_side_is_dead", other_side_is_dead),
 };
 SHAPE(recover_shape, "Recover", recover_fields);
+
+static const struct json_field vm_register_fields[] = {
+	TEXT(vm_register_request, "vmx", text, true),
+};
+SHAPE(vm_register_shape, "VmRegister", vm_register_fields);
+
+static const struct json_field vm_create_fields[] = {
+	NAME(vm_create_request, "name", name, true),
+	NAME(vm_create_request, "datastore", datastore, true),
+	{ .name = "memory", .type = JSON_FIELD_SIZE, .required = true, AT(vm_create_request, memory_bytes), .min = UINT64_C(4) << 20, .max = (uint64_t)VM_MEMORY_MAX_MIB << 20 },
+	{ .name = "cpus", .type = JSON_FIELD_UINT, AT(vm_create_request, cpu_count), .min = 1, .max = VM_CPUS_MAX },
+	TEXT(vm_create_request, "disks", disks, false),
+	CHOICE(vm_create_request, "controller", controller_choice, vm_controller_choices),
+	TEXT(vm_create_request, "network", network, false),
+	FILE_PATH(vm_create_request, "kernel", kernel, false),
+	FILE_PATH(vm_create_request, "initrd", initrd, false),
+	TEXT(vm_create_request, "append", append, false),
+};
+SHAPE(vm_create_shape, "VmCreate", vm_create_fields);
+
+static const struct json_field vm_stop_fields[] = {
+	FLAG(vm_stop_request, "force", force),
+	{ .name = "timeout", .type = JSON_FIELD_TIME, AT(vm_stop_request, timeout_ns), .min = NS_PER_S, .max = 3600 * NS_PER_S },
+};
+SHAPE(vm_stop_shape, "VmStop", vm_stop_fields);
 
 static const struct json_shape nothing_shape = { "Nothing", NULL, 0 };
 // clang-format on
@@ -338,6 +366,55 @@ int judge_task_set(const json_t *body, struct task_set_request *out, struct err 
 	return rc;
 }
 
+int judge_vm_register(const json_t *body, struct vm_register_request *out, struct err *err)
+{
+	int rc;
+
+	*out = (struct vm_register_request){ 0 };
+	rc = json_edge_judge(body, &vm_register_shape, out, err);
+	return rc ? rc : judge_disk_name(out->text, &out->vmx, err);
+}
+
+/* "10GiB,500MiB" */
+static int judge_disk_sizes(const char *text, struct vm_create_request *out, struct err *err)
+{
+	while (text) {
+		const char *comma = strchr(text, ',');
+		char size[64];
+		uint64_t bytes;
+
+		snprintf(size, sizeof(size), "%.*s",
+			 comma ? (int)MIN(comma - text, (ptrdiff_t)sizeof(size)) : (int)sizeof(size),
+			 text);
+		if (units_parse_size(size, &bytes, err))
+			return -EINVAL;
+		if (bytes < DS_DISK_SIZE_MIN || bytes > DS_DISK_SIZE_MAX || bytes % 512)
+			return err_set(err, ERR_DISK_BAD_SIZE, -EINVAL,
+				       "a disk cannot have %llu bytes", (unsigned long long)bytes);
+		if (out->disk_count == VMS_CREATE_DISKS)
+			return err_set(err, ERR_BAD_FIELD, -EINVAL, "'disks' takes at most %d",
+				       VMS_CREATE_DISKS);
+		out->disk_bytes[out->disk_count++] = bytes;
+		text = comma ? comma + 1 : NULL;
+	}
+	return 0;
+}
+
+int judge_vm_create(const json_t *body, struct vm_create_request *out, struct err *err)
+{
+	int rc;
+
+	*out = (struct vm_create_request){ .cpu_count = 1 };
+	rc = json_edge_judge(body, &vm_create_shape, out, err);
+	return rc ? rc : judge_disk_sizes(out->disks, out, err);
+}
+
+int judge_vm_stop(const json_t *body, struct vm_stop_request *out, struct err *err)
+{
+	*out = (struct vm_stop_request){ .timeout_ns = VM_STOP_TIMEOUT_NS };
+	return json_edge_judge(body, &vm_stop_shape, out, err);
+}
+
 int judge_recover(const json_t *body, struct recover_request *out, struct err *err)
 {
 	int rc;
@@ -382,6 +459,9 @@ JUDGE_ANY(disk_verify, disk_verify_request)
 JUDGE_ANY(disk_relocate, disk_relocate_request)
 JUDGE_ANY(task_set, task_set_request)
 JUDGE_ANY(recover, recover_request)
+JUDGE_ANY(vm_register, vm_register_request)
+JUDGE_ANY(vm_create, vm_create_request)
+JUDGE_ANY(vm_stop, vm_stop_request)
 
 static const struct {
 	const struct json_shape *shape;
@@ -394,7 +474,9 @@ static const struct {
 	{ &disk_delete_shape, any_disk_delete },     { &disk_fork_shape, any_disk_fork },
 	{ &disk_unlock_shape, any_disk_unlock },     { &disk_verify_shape, any_disk_verify },
 	{ &disk_relocate_shape, any_disk_relocate }, { &task_set_shape, any_task_set },
-	{ &recover_shape, any_recover },             { &nothing_shape, judge_nothing },
+	{ &recover_shape, any_recover },             { &vm_register_shape, any_vm_register },
+	{ &vm_create_shape, any_vm_create },         { &vm_stop_shape, any_vm_stop },
+	{ &nothing_shape, judge_nothing },
 };
 
 const struct json_shape *api_shape_at(unsigned index)
