@@ -22,7 +22,7 @@
 #include "blkmirror/base/loop.h"
 #include "blkmirror/base/overflow.h"
 #include "blkmirror/base/uuid.h"
-#include "blkmirror/blkdev/net_dial.h"
+#include "blkmirror/blkdev/dial.h"
 #include "datastores/iscsi_private.h"
 
 #define PORT_DEFAULT 3260
@@ -46,7 +46,7 @@ int iscsi_link_wait(struct iscsi_link *link, uint64_t deadline_ns)
 {
 	while (!link->answered) {
 		struct pollfd poller = { .fd = iscsi_get_fd(link->context) };
-		uint64_t now_ns = net_clock_ns();
+		uint64_t now_ns = dial_clock_ns();
 		int rc;
 
 		if (now_ns >= deadline_ns) {
@@ -54,7 +54,7 @@ int iscsi_link_wait(struct iscsi_link *link, uint64_t deadline_ns)
 			return -ETIMEDOUT;
 		}
 		poller.events = (short)iscsi_which_events(link->context);
-		rc = poll(&poller, 1, net_poll_timeout_ms(MIN(deadline_ns, now_ns + TICK_NS)));
+		rc = poll(&poller, 1, dial_poll_timeout_ms(MIN(deadline_ns, now_ns + TICK_NS)));
 		if (rc < 0 && errno == EINTR)
 			continue;
 		if (rc < 0 || iscsi_service(link->context, rc ? poller.revents : 0) < 0) {
@@ -84,7 +84,7 @@ uint64_t iscsi_deadline_after(uint64_t timeout_ns)
 {
 	uint64_t deadline_ns;
 
-	return u64_add(net_clock_ns(), timeout_ns, &deadline_ns) ? deadline_ns : UINT64_MAX;
+	return u64_add(dial_clock_ns(), timeout_ns, &deadline_ns) ? deadline_ns : UINT64_MAX;
 }
 
 /* A number for each session of this host: the target tells sessions apart by nothing else. */
@@ -153,7 +153,7 @@ static int link_connect_to(struct iscsi_link *link, const struct addrinfo *to,
 	if (iscsi_connect_async(link->context, portal, iscsi_link_answered, link))
 		return -EHOSTUNREACH;
 	fd = iscsi_get_fd(link->context);
-	rc = fcntl(fd, F_SETFD, FD_CLOEXEC) ? -errno : net_tcp_options(fd);
+	rc = fcntl(fd, F_SETFD, FD_CLOEXEC) ? -errno : dial_tcp_options(fd);
 	rc = rc ? rc : iscsi_link_wait(link, deadline_ns);
 	if (rc)
 		return rc;
@@ -163,22 +163,24 @@ static int link_connect_to(struct iscsi_link *link, const struct addrinfo *to,
 static int link_connect(struct iscsi_link *link, const struct iscsi_login *login,
 			uint64_t deadline_ns, struct err *err)
 {
-	struct net_place place = { login->url->host, NULL, link->shown, ERR_ISCSI_CONNECT };
+	struct dial_address place = { .port = PORT_DEFAULT, .shown = link->shown,
+				      .err_id = ERR_ISCSI_CONNECT };
 	struct addrinfo *found = NULL;
-	char port[8], words[120];
+	char words[120];
 	uint64_t left = 0;
 	int rc;
 
-	snprintf(port, sizeof(port), "%u", login->url->port ? login->url->port : PORT_DEFAULT);
-	place.port = port;
-	rc = net_look_up(&place, deadline_ns, &found, err);
+	snprintf(place.host, sizeof(place.host), "%s", login->url->host);
+	if (login->url->port)
+		place.port = login->url->port;
+	rc = dial_look_up(&place, deadline_ns, &found, err);
 	if (rc)
 		return rc;
 	for (const struct addrinfo *to = found; to; to = to->ai_next)
 		left++;
 	rc = -EHOSTUNREACH;
 	for (const struct addrinfo *to = found; to && rc; to = to->ai_next, left--) {
-		uint64_t now_ns = net_clock_ns();
+		uint64_t now_ns = dial_clock_ns();
 
 		/* A silent address must leave time for those behind it. */
 		rc = now_ns < deadline_ns ? link_prepare(link, login, err) : -ETIMEDOUT;

@@ -8,7 +8,7 @@
 
 #include "blkmirror/base/loop.h"
 #include "blkmirror/base/overflow.h"
-#include "blkmirror/blkdev/net_dial.h"
+#include "blkmirror/blkdev/dial.h"
 #include "datastores/iscsi_private.h"
 
 struct iscsi_sense iscsi_task_sense(const struct scsi_task *task, int status)
@@ -85,7 +85,7 @@ int iscsi_link_ask(struct iscsi_link *link, uint32_t lun, const struct iscsi_que
 		}
 		if (verdict.action != ISCSI_FAIL)
 			iscsi_retry_count(&retry, &verdict, &delay_ns);
-		if (verdict.action == ISCSI_FAIL || net_clock_ns() + delay_ns >= deadline_ns)
+		if (verdict.action == ISCSI_FAIL || dial_clock_ns() + delay_ns >= deadline_ns)
 			return err_set(err, verdict.news & ISCSI_NEWS_FENCED ? ERR_ISCSI_FENCED
 									     : ERR_ISCSI_COMMAND,
 				       verdict.error,

@@ -2,7 +2,6 @@
 #include "blkmirror/blkdev/dial.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -131,8 +130,8 @@ static int lookup_wait(struct lookup *lookup, const struct dial_address *address
 	return rc;
 }
 
-static int dial_look_up(const struct dial_address *address, uint64_t deadline_ns,
-		       struct addrinfo **found, struct err *err)
+int dial_look_up(const struct dial_address *address, uint64_t deadline_ns,
+		 struct addrinfo **found, struct err *err)
 {
 	struct lookup *lookup = lookup_new(address);
 	pthread_t thread;
@@ -160,8 +159,7 @@ static int set_option(int fd, int level, int option, int value)
 	return setsockopt(fd, level, option, &value, sizeof(value)) ? -errno : 0;
 }
 
-/* R3: close, kill and a cut link all drop what is queued, so that nothing old lands later. */
-static int dial_tcp_options(int fd)
+int dial_tcp_options(int fd)
 {
 	const struct linger drop = { .l_onoff = 1, .l_linger = 0 };
 	int rc;

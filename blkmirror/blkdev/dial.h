@@ -7,11 +7,12 @@
  * however it ends: SO_LINGER{1,0} for close and kill, TCP_USER_TIMEOUT for a link that is cut
  * and a process that is frozen, and keep-alive for a peer that vanishes while nothing is sent.
  *
- * Blocks: call it on a worker.
+ * Blocks, where nothing else is said: call it on a worker.  Deadlines are of dial_clock_ns().
  */
 #ifndef BM_DIAL_H
 #define BM_DIAL_H
 
+#include <netdb.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,6 +27,16 @@ struct dial_address {
 	const char *shown;              /* for messages: where */
 	enum err_id err_id;             /* what a failure is called */
 };
+
+/*
+ * All stream addresses of the host and the port: 0 and *found (gives: freeaddrinfo()), or -errno
+ * with *err.  For clients whose library connects by itself.
+ */
+MUST_CHECK int dial_look_up(const struct dial_address *address, uint64_t deadline_ns,
+			    struct addrinfo **found, struct err *err);
+
+/* What R3 asks of a socket that another has made.  Does not block.  0 or -errno. */
+MUST_CHECK int dial_tcp_options(int fd);
 
 /* A connected, non-blocking socket (gives), or -errno with address->err_id. */
 MUST_CHECK int dial_tcp(const struct dial_address *address, uint64_t deadline_ns, int *fd_out,

@@ -97,6 +97,7 @@ static void journal_woken(struct task *task)
 
 		wait->ready(wait);
 	}
+	journal_extents_settle(journal);
 	journal_settled(journal);
 }
 

@@ -41,6 +41,7 @@ static struct extent *extent_take(struct journal *journal, uint32_t index)
 	extent->index = index;
 	extent->state = EXTENT_WANTED;
 	extent->touched = 0;
+	extent->fresh = false;
 	list_append(extent_bucket(journal, index), &extent->bucket_node);
 	list_append(&journal->lru, &extent->lru_node);
 	journal->extent_used++;
@@ -127,12 +128,33 @@ static void journal_log_written(struct blk_req *req)
 	list_for_each(node, &journal->lru) {
 		struct extent *extent = list_entry(node, struct extent, lru_node);
 
-		if (extent->state == EXTENT_WRITING)
-			extent->state = EXTENT_ACTIVE;
+		if (extent->state != EXTENT_WRITING)
+			continue;
+		extent->state = EXTENT_ACTIVE;
+		extent->fresh = !list_is_empty(&journal->waiting);
 	}
 	journal_wake_all(journal);
 	journal_log_look(journal);
 	journal_settled(journal);
+}
+
+/*
+ * Everybody has asked again: from now on what was activated for them may make room for others.
+ * Not before: two who wait for more extents than there are would take them from each other,
+ * unused, for ever.
+ */
+void journal_extents_settle(struct journal *journal)
+{
+	bool any = false;
+
+	list_for_each(node, &journal->lru) {
+		struct extent *extent = list_entry(node, struct extent, lru_node);
+
+		any |= extent->fresh;
+		extent->fresh = false;
+	}
+	if (any)
+		journal_wake_all(journal);      /* who found no room, because of that */
 }
 
 static void journal_log_write(struct journal *journal)
@@ -212,7 +234,7 @@ static void journal_make_room(struct journal *journal)
 
 		if (extent->state == EXTENT_LEAVING)
 			return;         /* room is being made already */
-		if (extent->state != EXTENT_ACTIVE)
+		if (extent->state != EXTENT_ACTIVE || extent->fresh)
 			continue;
 		extent_demote(journal, extent);
 		demoted = true;

@@ -23,6 +23,7 @@ struct extent {
 	uint32_t index;                 /* offset / extent_bytes */
 	enum extent_state state;
 	uint64_t touched;               /* a bit per region: written since it was activated */
+	bool fresh;                     /* just activated; whoever it is for has not asked again yet */
 };
 
 enum checkpoint_step { CHECKPOINT_IDLE, CHECKPOINT_FLUSHING, CHECKPOINT_MAPPING };
@@ -97,6 +98,7 @@ struct extent *journal_extent_find(struct journal *journal, uint32_t index);
 void journal_log_look(struct journal *journal);
 void journal_log_hook(struct turn_hook *hook);
 void journal_wake_all(struct journal *journal);
+void journal_extents_settle(struct journal *journal);
 /* Build the log's block from the set in memory. */
 void journal_log_build(struct journal *journal, uint64_t sequence, uint64_t slot, uint8_t *block);
 /* The map is durable: what leaves the log may go. */

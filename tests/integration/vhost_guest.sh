@@ -21,8 +21,11 @@ set -e
 cleanup_daemon=$(declare -f cleanup)
 eval "daemon_${cleanup_daemon}"
 cleanup_both() {
+	local status=$?
+	set +e
 	guest_kill_all
 	daemon_cleanup
+	exit "$status"
 }
 trap cleanup_both EXIT
 
@@ -169,6 +172,13 @@ for round in 1 2 3; do
 	works_again
 	phase "again$round"
 done
+# The move that was killed goes on; it has shown what it was for.
+move=$(bm --json task list | jq -r '.tasks[0].id // empty')
+[ -n "$move" ] || fail "the move did not outlast its daemon"
+bm task cancel "$move" >/dev/null || fail "the move is not cancelled"
+bm task wait "$move" >/dev/null || [ $? -eq 6 ] || fail "the move does not end"
+works_again
+phase cancelled
 grep -q 'carried out again' "$dir/log" || echo "note: no request was in flight at any kill"
 echo "ok 3: killed twice and stopped once, and the guest saw no error"
 

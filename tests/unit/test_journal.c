@@ -53,13 +53,15 @@ static void ready(struct journal_wait *wait)
 	told++;
 }
 
+static const struct journal_identity identity = {
+	.size_bytes = SIZE_BYTES, .region_bytes = REGION_BYTES, .log_extents = 1,
+	.journal_id = "t1-00",
+};
+
 /* A journal with a log of one extent that knows every region as clean. */
 static struct journal *clean_journal(struct loop *loop, struct dirty_bitmap *none,
 				     struct ram_dev **dev)
 {
-	const struct journal_identity identity = { .size_bytes = SIZE_BYTES,
-						   .region_bytes = REGION_BYTES,
-						   .log_extents = 1, .journal_id = "t1-00" };
 	const struct journal_checkpoint_ops ops = { .dirty = none,
 						    .touch_in_flight = touch_in_flight,
 						    .flush_both = flush_both,
@@ -108,10 +110,88 @@ static void test_told_when_an_untouched_extent_leaves(void **unused)
 	loop_free(loop);
 }
 
+/* Two who write to different extents of a log of one: both get their turn. */
+struct writer {
+	struct journal_wait wait;
+	uint64_t offset_bytes;
+	bool admitted;
+	unsigned asked;
+};
+
+static void writer_ask(struct journal_wait *wait)
+{
+	struct writer *writer = container_of(wait, struct writer, wait);
+
+	assert_true(writer->asked++ < 20);
+	writer->admitted = journal_admit(made, writer->offset_bytes, 4096, wait);
+}
+
+static void test_two_in_a_log_of_one(void **unused)
+{
+	struct loop *loop = loop_sim_new(3);
+	struct dirty_bitmap *none = dirty_bitmap_new(SIZE_BYTES, REGION_BYTES);
+	struct writer writers[3] = { { .offset_bytes = 0 }, { .offset_bytes = SIZE_BYTES / 2 },
+				     { .offset_bytes = SIZE_BYTES / 4 } };
+	struct journal_stats stats;
+	struct ram_dev *dev;
+
+	(void)unused;
+	clean_journal(loop, none, &dev);
+	for (size_t i = 0; i < ARRAY_COUNT(writers); i++) {
+		writers[i].wait.ready = writer_ask;
+		list_init(&writers[i].wait.node);
+	}
+	writer_ask(&writers[0].wait);
+	settle(loop);
+	/* The second waits for the first one's extent to leave; the third comes when it has. */
+	writer_ask(&writers[1].wait);
+	do {
+		assert_true(loop_sim_step(loop));
+		journal_stats(made, &stats);
+	} while (stats.active_bytes);
+	writer_ask(&writers[2].wait);
+	settle(loop);
+	for (size_t i = 0; i < ARRAY_COUNT(writers); i++)
+		assert_true(writers[i].admitted);
+	journal_free(made);
+	blk_close(&dev->dev);
+	dirty_bitmap_free(none);
+	loop_free(loop);
+}
+
+/* A resumed move that begins paused makes no checkpoint: its guest's writes need none. */
+static void test_loaded_journal_admits_without_a_checkpoint(void **unused)
+{
+	struct loop *loop = loop_sim_new(2);
+	struct dirty_bitmap *none = dirty_bitmap_new(SIZE_BYTES, REGION_BYTES);
+	struct journal_wait wait = { .ready = ready };
+	struct ram_dev *dev;
+	unsigned asked = 0;
+
+	(void)unused;
+	journal_free(clean_journal(loop, none, &dev));
+	journal_load(&dev->dev, &identity, opened, NULL);
+	settle(loop);
+	list_init(&wait.node);
+	told = 0;
+	while (!journal_admit(made, 0, 4096, &wait)) {
+		assert_true(asked++ < 10);
+		settle(loop);
+		assert_int_equal(told, asked);
+	}
+	settle(loop);
+	journal_free(made);
+	blk_close(&dev->dev);
+	dirty_bitmap_free(none);
+	loop_free(loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_told_when_an_untouched_extent_leaves),
+		cmocka_unit_test(test_two_in_a_log_of_one),
+		cmocka_unit_test(test_loaded_journal_admits_without_a_checkpoint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
