@@ -71,6 +71,18 @@ static void attached(struct disk *disk, const struct err *err, void *user)
 	attach_failed(op, &refused);
 }
 
+/*
+ * Over vhost-user what is virtio; over NBD what QEMU emulates.  A CD-ROM is read-only, and may be one
+ * for several machines: NBD, too.
+ */
+static enum disk_export export_of(const struct vm_config *config, const struct vm_drive *drive)
+{
+	bool virtio = drive->bus == VM_BUS_SCSI && drive->media == VM_MEDIA_DISK &&
+		      config->scsi[drive->controller] == VM_SCSI_VIRTIO;
+
+	return virtio ? DISK_EXPORT_VHOST_USER : DISK_EXPORT_NBD;
+}
+
 static void attach_one(struct vm_op *op)
 {
 	const struct vm_drive *drive = &op->config->drives[op->drive];
@@ -86,7 +98,7 @@ static void attach_one(struct vm_op *op)
 	struct disk_attach_spec spec = {
 		.datastore = op->ds_entry->datastore,
 		.path = drive->path,
-		.export_kind = DISK_EXPORT_NBD,
+		.export_kind = export_of(op->config, drive),
 		.id = op->disk_ids[op->drive],
 		.socket_path = op->sockets[op->drive],
 		.read_only = drive->media == VM_MEDIA_CDROM,
@@ -136,9 +148,13 @@ static void attach_next(struct vm_op *op)
 		present = inventory_attachment(op->vms->options.inventory,
 					       op->disk_ids[op->drive]);
 		if (!present) {
+			op->places[op->drive].vhost_user =
+				export_of(op->config, drive) == DISK_EXPORT_VHOST_USER;
 			attach_one(op);
 			return;
 		}
+		/* A suspended machine goes on with the devices that it had. */
+		op->places[op->drive].vhost_user = present->export_kind == DISK_EXPORT_VHOST_USER;
 		if (judge_present(op, present, &err)) {
 			attach_failed(op, &err);
 			return;
