@@ -252,11 +252,12 @@ MUST_CHECK int ds_file_read(struct datastore *ds, const char *path, char *bytes,
  */
 MUST_CHECK int ds_file_write(struct datastore *ds, const char *path, const char *bytes, size_t len,
 			     bool must_be_new, struct err *err);
-/* [worker] A plain file.  Durable when it returns. */
+/* [worker] A plain file, and its folder when that is empty then.  Durable when it returns. */
 MUST_CHECK int ds_file_delete(struct datastore *ds, const char *path, struct err *err);
 /*
  * [worker] A descriptor (gives) that another process may read or write the file through: for
- * reading; or, with create, for writing a new, empty one (what was there is replaced).
+ * reading; or, with create, for writing a new, empty one (what was there is replaced, folders on the
+ * way are made).
  */
 MUST_CHECK int ds_file_descriptor(struct datastore *ds, const char *path, bool create, int *fd,
 				  struct err *err);

@@ -66,6 +66,7 @@ int dir_file_delete(struct datastore *ds, const char *path, struct err *err)
 		return dir_fd;
 	if (unlinkat(dir_fd, last_of(path), 0) || fsync(dir_fd))
 		return beneath_fail(err, -errno, "delete", path);
+	beneath_remove_parents(ds_dir_of(ds)->root_fd, path, 1);
 	return 0;
 }
 
@@ -74,12 +75,17 @@ int dir_file_descriptor(struct datastore *ds, const char *path, bool create, int
 			struct err *err)
 {
 	int flags = create ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY | O_NONBLOCK;
-	CLEANUP_CLOSE int dir_fd = beneath_open_parent(ds_dir_of(ds)->root_fd, path, err);
+	CLEANUP_CLOSE int dir_fd = -1;
+	unsigned made = 0;
 	struct stat st;
-	int opened, rc;
+	int opened, rc = 0;
 
-	if (dir_fd < 0)
-		return dir_fd;
+	if (create)
+		rc = beneath_make_parents(ds_dir_of(ds)->root_fd, path, &made, err);
+	if (!rc)
+		dir_fd = beneath_open_parent(ds_dir_of(ds)->root_fd, path, err);
+	if (rc || dir_fd < 0)
+		return rc ? rc : dir_fd;
 	if (create && unlinkat(dir_fd, last_of(path), 0) && errno != ENOENT)
 		return beneath_fail(err, -errno, "replace", path);
 	opened = openat(dir_fd, last_of(path), flags | O_CLOEXEC | O_NOFOLLOW, 0600);

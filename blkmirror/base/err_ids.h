@@ -124,6 +124,8 @@
 	ERR_ROW(ERR_VM_UNKNOWN,          1720, 404, "'blkmirror vm list' shows the machines that are registered.") \
 	ERR_ROW(ERR_VM_EXISTS,           1721, 409, "Unregister the other one first, or name the machine by its id.") \
 	ERR_ROW(ERR_VM_DISK,             1722, 409, "Stop the machine first; its disks are detached then.") \
+	ERR_ROW(ERR_VM_MOVING,           1723, 409, "Wait for the task that is named, or cancel it.") \
+	ERR_ROW(ERR_VM_CONFIG_STAYED,    1724, 500, "The machine starts from where its VMX is; mend the other datastore, then 'vm relocate --config-to'.") \
 	ERR_ROW(ERR_VMFS_NOT_ONE,        1900, 409, "Name the partition or image that holds the volume, not the whole disk or a file in it.") \
 	ERR_ROW(ERR_VMFS_DAMAGED,        1901, 500, "Run 'vmfsctl fsck'; nothing was changed.") \
 	ERR_ROW(ERR_VMFS_UNSUPPORTED,    1902, 501, "This version cannot do it on such a volume; vmfsctl(8) says what it can.") \
