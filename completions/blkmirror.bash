@@ -46,9 +46,11 @@ _blkmirror() {
 		words="$(_blkmirror_options "$noun" $verb) --json --help"
 	else
 		case $previous in
-		--datastore) words=$(_blkmirror_names datastore) ;;
+		--datastore | --config-to) words=$(_blkmirror_names datastore) ;;
 		--controller) words="virtio pvscsi lsilogic lsisas1068" ;;
-		--to) words="$(_blkmirror_names datastore) $(_blkmirror_paths "$word")" ;;
+		--to) if [[ $noun == vm ]]; then words=$(_blkmirror_names datastore); else
+			words="$(_blkmirror_names datastore) $(_blkmirror_paths "$word")"; fi ;;
+		--disk) words= ;;
 		--provision) words="same thin thick eager" ;;
 		--mode) words="sync async" ;;
 		--export) words="nbd vhost-user" ;;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tools/blkmirror/client.h"
+#include "tools/blkmirror/cmd_move.h"
 #include "tools/blkmirror/console.h"
 #include "tools/blkmirror/table.h"
 
@@ -118,6 +119,8 @@ static void print_vm(const json_t *vm)
 		       (long long)json_integer_value(json_object_get(vm, "pid")),
 		       text(vm, "console"));
 	printf("log\t%s\n", text(vm, "log"));
+	if (json_is_string(json_object_get(vm, "task")))
+		printf("relocated by\t%s\n", text(vm, "task"));
 	if (json_is_object(error))
 		printf("error\t%s (%s)\n", text(error, "cause"), text(error, "id"));
 	print_config(json_object_get(vm, "config"));
@@ -263,6 +266,7 @@ const struct command vm_commands[] = {
 	{ "vm", "stop", "VM", 1, 1, "power it off through ACPI", stop_options, run_stop },
 	{ "vm", "suspend", "VM", 1, 1, "write its memory to a file in its folder", NULL, run_suspend },
 	{ "vm", "resume", "VM", 1, 1, "go on where it was", NULL, run_resume },
+	{ "vm", "relocate", "VM", 1, 1, "move its VMX, small files and disks to other datastores, under its guest", move_vm_relocate_options, move_run_vm_relocate },
 	{ "vm", "console", "VM", 1, 1, "its serial port; Ctrl-] leaves", NULL, run_console },
 	{ 0 },
 };

@@ -49,6 +49,7 @@ void api_vm_start(struct api_call *call);
 void api_vm_stop(struct api_call *call);
 void api_vm_suspend(struct api_call *call);
 void api_vm_resume(struct api_call *call);
+void api_vm_relocate(struct api_call *call);
 
 void api_events(struct api_call *call);
 void api_recover_list(struct api_call *call);

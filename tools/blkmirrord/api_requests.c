@@ -165,6 +165,25 @@ static const struct json_field vm_stop_fields[] = {
 };
 SHAPE(vm_stop_shape, "VmStop", vm_stop_fields);
 
+static const struct json_field vm_relocate_fields[] = {
+	NAME(vm_relocate_request, "to", to, false),
+	NAME(vm_relocate_request, "config_to", config_to, false),
+	TEXT(vm_relocate_request, "disks", disks, false),
+	CHOICE(vm_relocate_request, "provision", options.provision_choice, provision_same_choices),
+	CHOICE(vm_relocate_request, "mode", options.mode_choice, mode_choices),
+	CHOICE(vm_relocate_request, "priority", options.priority_choice, priority_choices),
+	{ .name = "bandwidth", .type = JSON_FIELD_RATE, AT(vm_relocate_request, options.bandwidth), .min = RATE_MIN_BYTES },
+	{ .name = "max_stun", .type = JSON_FIELD_TIME, AT(vm_relocate_request, options.max_stun_ns), .min = NS_PER_MS, .max = US_MAX_STUN },
+	{ .name = "target_timeout", .type = JSON_FIELD_TIME, AT(vm_relocate_request, options.target_timeout_ns), .min = TARGET_TIMEOUT_MIN_NS, .max = TARGET_TIMEOUT_MAX_NS },
+	{ .name = "latency_budget", .type = JSON_FIELD_TIME, AT(vm_relocate_request, options.latency_budget_ns), .max = LATENCY_BUDGET_MAX_NS },
+	{ .name = "weight", .type = JSON_FIELD_UINT, AT(vm_relocate_request, options.weight), .min = 1, .max = 1000 },
+	FLAG(vm_relocate_request, "keep_source", options.keep_source),
+	FLAG(vm_relocate_request, "verify", options.verify),
+	FLAG(vm_relocate_request, "hold", options.hold),
+	FLAG(vm_relocate_request, "check", options.check),
+};
+SHAPE(vm_relocate_shape, "VmRelocate", vm_relocate_fields);
+
 static const struct json_shape nothing_shape = { "Nothing", NULL, 0 };
 // clang-format on
 
@@ -326,17 +345,32 @@ int judge_disk_verify(const json_t *body, struct disk_verify_request *out, struc
 	return rc;
 }
 
+static const struct disk_relocate_request relocate_defaults = {
+	.bandwidth = MOVER_RATE_UNLIMITED, .verify = true, .weight = 100, .priority_choice = 1,
+};
+
+/* What a move of one disk and of a machine have in common. */
+static int judge_relocate_options(const json_t *body, struct disk_relocate_request *out,
+				  struct err *err)
+{
+	out->provision = (enum provision)(PROVISION_SAME + (int)out->provision_choice);
+	out->mode = out->mode_choice ? MIRROR_ASYNC : MIRROR_SYNC;
+	if (!out->verify && !out->keep_source && json_object_get(body, "keep_source"))
+		return err_set(err, ERR_USAGE, -EINVAL,
+			       "a source is never deleted without verification");
+	if (!out->verify)
+		out->keep_source = true;
+	return 0;
+}
+
 int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, struct err *err)
 {
 	int rc;
 
-	*out = (struct disk_relocate_request){ .bandwidth = MOVER_RATE_UNLIMITED, .verify = true,
-					       .weight = 100, .priority_choice = 1 };
+	*out = relocate_defaults;
 	rc = json_edge_judge(body, &disk_relocate_shape, out, err);
 	if (rc)
 		return rc;
-	out->provision = (enum provision)(PROVISION_SAME + (int)out->provision_choice);
-	out->mode = out->mode_choice ? MIRROR_ASYNC : MIRROR_SYNC;
 	if (strchr(out->text, ':')) {
 		rc = judge_disk_name(out->text, &out->disk, err);
 	} else if (ds_name_is_valid(out->text)) {
@@ -347,12 +381,19 @@ int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, s
 	}
 	if (!rc)
 		rc = judge_target(out->to, &out->target, err);
-	if (!rc && !out->verify && !out->keep_source && json_object_get(body, "keep_source"))
-		rc = err_set(err, ERR_USAGE, -EINVAL,
-			     "a source is never deleted without verification");
-	if (!rc && !out->verify)
-		out->keep_source = true;
-	return rc;
+	return rc ? rc : judge_relocate_options(body, out, err);
+}
+
+int judge_vm_relocate(const json_t *body, struct vm_relocate_request *out, struct err *err)
+{
+	int rc;
+
+	*out = (struct vm_relocate_request){ .options = relocate_defaults };
+	rc = json_edge_judge(body, &vm_relocate_shape, out, err);
+	if (!rc && !out->to && !out->disks && !out->config_to)
+		rc = err_set(err, ERR_BAD_FIELD, -EINVAL,
+			     "'to', 'disks' or 'config_to' must say where to");
+	return rc ? rc : judge_relocate_options(body, &out->options, err);
 }
 
 int judge_task_set(const json_t *body, struct task_set_request *out, struct err *err)
@@ -462,6 +503,7 @@ JUDGE_ANY(recover, recover_request)
 JUDGE_ANY(vm_register, vm_register_request)
 JUDGE_ANY(vm_create, vm_create_request)
 JUDGE_ANY(vm_stop, vm_stop_request)
+JUDGE_ANY(vm_relocate, vm_relocate_request)
 
 static const struct {
 	const struct json_shape *shape;
@@ -476,7 +518,7 @@ static const struct {
 	{ &disk_relocate_shape, any_disk_relocate }, { &task_set_shape, any_task_set },
 	{ &recover_shape, any_recover },             { &vm_register_shape, any_vm_register },
 	{ &vm_create_shape, any_vm_create },         { &vm_stop_shape, any_vm_stop },
-	{ &nothing_shape, judge_nothing },
+	{ &vm_relocate_shape, any_vm_relocate },     { &nothing_shape, judge_nothing },
 };
 
 const struct json_shape *api_shape_at(unsigned index)

@@ -121,6 +121,12 @@ struct vm_create_request {
 	uint32_t disk_count;
 };
 
+struct vm_relocate_request {
+	const char *to, *config_to;     /* datastores; NULL: stay */
+	const char *disks;              /* "scsi0:0=DS,scsi1:0=DS:path", or NULL */
+	struct disk_relocate_request options;   /* without the disk, and where to */
+};
+
 struct vm_stop_request {
 	bool force;
 	uint64_t timeout_ns;
@@ -142,6 +148,7 @@ int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, s
 int judge_task_set(const json_t *body, struct task_set_request *out, struct err *err);
 int judge_vm_register(const json_t *body, struct vm_register_request *out, struct err *err);
 int judge_vm_create(const json_t *body, struct vm_create_request *out, struct err *err);
+int judge_vm_relocate(const json_t *body, struct vm_relocate_request *out, struct err *err);
 int judge_vm_stop(const json_t *body, struct vm_stop_request *out, struct err *err);
 int judge_recover(const json_t *body, struct recover_request *out, struct err *err);
 /* A verb that takes no field at all. */

@@ -6,6 +6,7 @@
 #include "tools/blkmirrord/api_handlers.h"
 #include "tools/blkmirrord/api_requests.h"
 #include "tools/blkmirrord/daemon.h"
+#include "tools/blkmirrord/vms_move.h"
 
 /* ---- JSON ---- */
 
@@ -40,11 +41,12 @@ static json_t *entry_json(const struct vm_entry *entry)
 	snprintf(vmx, sizeof(vmx), "%s:%s", entry->datastore, entry->path);
 	vms_console_path(entry, console);
 	vms_log_path(entry, log);
-	return json_pack("{s:s, s:o, s:o, s:s, s:s?, s:o, s:s?, s:s, s:o, s:o?}", "id", entry->id,
+	return json_pack("{s:s, s:o, s:o, s:s, s:s?, s:o, s:s?, s:s, s:s?, s:o, s:o?}", "id", entry->id,
 			 "name", json_edge_text(entry->name), "vmx", json_edge_text(vmx), "state",
 			 vms_state_name(entry), "paused", reason[0] ? reason : NULL, "pid",
 			 pid ? json_integer(pid) : json_null(), "console", pid ? console : NULL,
-			 "log", log, "disks", disks_json(entry), "error",
+			 "log", log, "task", entry->move && entry->move->task[0] ? entry->move->task : NULL,
+			 "disks", disks_json(entry), "error",
 			 entry->error.id != ERR_NONE ? json_edge_err_object(&entry->error) : NULL);
 }
 

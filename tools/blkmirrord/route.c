@@ -46,6 +46,7 @@ static const struct route routes[] = {
 	{ "POST",   "/v1/vms/{id}/stop",          api_vm_stop, true, false },
 	{ "POST",   "/v1/vms/{id}/suspend",       api_vm_suspend, true, false },
 	{ "POST",   "/v1/vms/{id}/resume",        api_vm_resume, true, false },
+	{ "POST",   "/v1/vms/{id}/relocate",      api_vm_relocate, true, false },
 	{ "GET",    "/v1/events",                  api_events, false, false },
 	{ "GET",    "/v1/recover",                 api_recover_list, false, false },
 	{ "POST",   "/v1/recover/{id}",            api_recover, true, false },

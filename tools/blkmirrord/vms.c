@@ -38,7 +38,8 @@ struct vm_entry *vm_entry_new(struct vms *vms, const char *id)
 
 void vm_entry_free(struct vm_entry *entry)
 {
-	CHECK(!entry->op);
+	CHECK(!entry->op && vms_move_park(entry));
+	vm_move_free(entry->move);
 	list_remove(&entry->node);
 	entry->vms->count--;
 	vm_free(entry->vm);
@@ -139,8 +140,10 @@ struct vm_op *vm_op_new(struct vms *vms, struct vm_entry *entry, vms_done *done,
 
 void vm_op_end(struct vm_op *op, const struct err *err)
 {
-	if (op->entry)
-		op->entry->op = NULL;
+	struct vm_entry *entry = op->entry;
+
+	if (entry)
+		entry->op = NULL;
 	op->vms->jobs--;
 	op->done(op->entry, op->config, &op->findings, err, op->user);
 	if (op->image_fd >= 0)
@@ -150,6 +153,8 @@ void vm_op_end(struct vm_op *op, const struct err *err)
 	for (size_t i = 0; i < ARRAY_COUNT(op->words); i++)
 		free(op->words[i]);
 	free(op);
+	if (entry)
+		vms_move_poke(entry);
 }
 
 static void op_worked(struct ds_job *base)
@@ -270,7 +275,7 @@ static void adopt_entry(struct vm_entry *entry)
 		entry->adopted = true;
 		vm_reap_orphan(&entry->vms->setup, entry->id);
 		vm_settle(entry->vm, entry->record.state);
-		if (entry->record.state == VM_OFF)
+		if (entry->record.state == VM_OFF && !vms_move_holds(entry))
 			vm_entry_release(entry, NULL);
 		break;
 	case VM_SUSPENDING:
@@ -284,9 +289,11 @@ static void adopt_entry(struct vm_entry *entry)
 
 void vms_adopt(struct vms *vms)
 {
-	for (struct vm_entry *entry = vms_next(vms, NULL); entry; entry = vms_next(vms, entry))
+	for (struct vm_entry *entry = vms_next(vms, NULL); entry; entry = vms_next(vms, entry)) {
 		if (!entry->adopted && !vms->stopping)
 			adopt_entry(entry);
+		vms_move_poke(entry);
+	}
 }
 
 static void adopt_fired(struct timer *timer)
@@ -355,7 +362,7 @@ static int load(struct vms *vms, struct err *err)
 			       (uint64_t)json_integer_value(
 				       json_array_get(json_array_get(rows, 0), 0)));
 	json_decref(rows);
-	return rc;
+	return rc ? rc : vms_move_load(vms, err);
 }
 
 static void fill_setup(struct vms *vms)

@@ -20,6 +20,8 @@
 #define VMS_CREATE_DISKS 8
 
 struct vms;
+struct vm_move;
+struct vm_settle;
 
 struct vm_entry {
 	char id[VM_ID_BYTES];           /* "vm1" */
@@ -37,6 +39,8 @@ struct vm_entry {
 	int image_fd;                   /* of a suspend: to be made durable */
 	char image_path[DS_PATH_BYTES];
 	bool releasing;                 /* its disks are being detached */
+	struct vm_move *move;           /* being relocated (vms_move.h); or NULL */
+	struct vm_settle *settle;       /* its end, wanted or under way */
 	struct list release_waiters;
 };
 

@@ -192,6 +192,7 @@ static void release_ended(struct release *release)
 
 		waiter->released(waiter);
 	}
+	vms_move_poke(entry);
 }
 
 static void release_stored(int rc, const struct err *err, void *user)

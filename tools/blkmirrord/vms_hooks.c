@@ -28,6 +28,7 @@ static void record_stored(int rc, const struct err *err, void *user)
 	free(call);
 	done.entry->vms->jobs--;
 	done.kept(rc ? err : NULL, done.kept_user);
+	vms_move_poke(done.entry);
 }
 
 static void hook_record(const struct vm_record *record, vm_kept *kept, void *kept_user, void *user)
@@ -192,8 +193,9 @@ static void hook_moved(enum vm_state state, const struct err *err, void *user)
 		    json_pack("{s:s, s:o, s:s, s:o?}", "vm", entry->id, "name",
 			      json_edge_text(entry->name), "state", vm_state_name(state), "error",
 			      err ? json_edge_err_object(err) : NULL));
-	if (state == VM_OFF && !entry->vms->stopping)
+	if (state == VM_OFF && !entry->vms->stopping && !vms_move_holds(entry))
 		vm_entry_release(entry, NULL);
+	vms_move_poke(entry);
 }
 
 const struct vm_hooks vms_hooks = {

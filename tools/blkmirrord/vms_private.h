@@ -5,6 +5,7 @@
 
 #include "tools/blkmirrord/ds_job.h"
 #include "tools/blkmirrord/vms.h"
+#include "tools/blkmirrord/vms_move.h"
 #include "vmotion/vm_prepare.h"
 
 struct release_waiter {
@@ -70,6 +71,9 @@ void vm_entry_free(struct vm_entry *entry);
 void vm_op_attach(struct vm_op *op, void (*then)(struct vm_op *op));
 /* Detach all of its disks; then() runs when none is left. */
 void vm_entry_release(struct vm_entry *entry, struct release_waiter *waiter);
+
+/* vms_move.c: the row is gone, or will be. */
+void vm_move_over(struct vm_entry *entry);
 
 /* vms_hooks.c */
 extern const struct vm_hooks vms_hooks;

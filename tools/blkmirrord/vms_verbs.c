@@ -145,6 +145,8 @@ void vms_unregister(struct vm_entry *entry, vms_done *done, void *user)
 		rc = err_set(&op->err, ERR_VM_STATE, -EBUSY, "the machine '%.100s' is %s",
 			     entry->name, vms_state_name(entry));
 	if (!rc)
+		rc = vms_move_judge(entry, VMS_UNREGISTER, &op->err);
+	if (!rc)
 		rc = store_exec(op->vms->options.store, "DELETE FROM vm WHERE id = ?1", &value, 1,
 				unregister_stored, op, &op->err);
 	if (rc)
@@ -202,7 +204,7 @@ static void start_answered(struct release_waiter *waiter)
 static void end_when_released(struct vm_op *op)
 {
 	op->waiter.released = start_answered;
-	if (vm_state(op->entry->vm) == VM_OFF)
+	if (vm_state(op->entry->vm) == VM_OFF && !vms_move_holds(op->entry))
 		vm_entry_release(op->entry, &op->waiter);
 	else
 		start_answered(&op->waiter);
@@ -248,7 +250,10 @@ static void start_run(struct ds_job *base)
 {
 	struct vm_op *op = container_of(base, struct vm_op, base);
 
-	base->rc = vm_op_load(op);
+	if (op->entry->move && op->entry->move->owed)
+		base->rc = vms_move_rewrite_run(base->datastore, op->entry, &base->err);
+	if (!base->rc)
+		base->rc = vm_op_load(op);
 	if (!base->rc && op->only_resume && !op->config->suspend_path[0])
 		base->rc = err_set(&base->err, ERR_VM_STATE, -EINVAL, "the machine is not suspended");
 	if (!base->rc)
@@ -262,6 +267,8 @@ static void start_run(struct ds_job *base)
 
 static void start_loaded(struct vm_op *op)
 {
+	if (op->entry->move && op->entry->move->owed)
+		vms_move_drop(op->entry);
 	snprintf(op->entry->name, sizeof(op->entry->name), "%s", op->config->name);
 	/* The VMX says whether it is suspended: it may have been edited, or restored. */
 	if (vm_state(op->entry->vm) == VM_OFF && op->image_fd >= 0)
@@ -284,7 +291,8 @@ void vms_start(struct vm_entry *entry, bool only_resume, vms_done *done, void *u
 	else if (state != VM_SUSPENDED && (state != VM_OFF || only_resume))
 		err_set(&op->err, ERR_VM_STATE, -EBUSY, "the machine '%.100s' is %s", entry->name,
 			vm_state_name(state));
-	if (op->err.id != ERR_NONE)
+	if (op->err.id != ERR_NONE ||
+	    vms_move_judge(entry, state == VM_OFF ? VMS_START : VMS_RESUME, &op->err))
 		vm_op_end(op, &op->err);
 	else
 		vm_op_run(op, start_run, start_loaded);
@@ -359,6 +367,10 @@ void vms_suspend(struct vm_entry *entry, vms_done *done, void *user)
 	if (vm_state(entry->vm) != VM_RUNNING) {
 		err_set(&op->err, ERR_VM_STATE, -EBUSY, "the machine '%.100s' is %s", entry->name,
 			vms_state_name(entry));
+		vm_op_end(op, &op->err);
+		return;
+	}
+	if (vms_move_judge(entry, VMS_SUSPEND, &op->err)) {
 		vm_op_end(op, &op->err);
 		return;
 	}
