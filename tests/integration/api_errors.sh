@@ -162,10 +162,10 @@ check "held" [ "$(jq -r .state "$dir/body")" = held ]
 refused "a second move" 409 BM-1723 POST "/v1/vms/$vm/relocate" '{"to":"a"}'
 refused "start" 409 BM-1723 POST "/v1/vms/$vm/start" '{}'
 refused "unregister" 409 BM-1723 DELETE "/v1/vms/$vm"
-refused "move the disk" 409 BM-1206 POST /v1/disks/relocate '{"disk":"a:vm/vm.vmdk","to":"b:x.vmdk"}'
-refused "resize" 409 BM-1206 POST /v1/disks/resize '{"disk":"a:vm/vm.vmdk","size":"32MiB"}'
-refused "delete" 409 BM-1206 POST /v1/disks/delete '{"disk":"a:vm/vm.vmdk"}'
-refused "attach" 409 BM-1207 POST /v1/disks/attach '{"disk":"a:vm/vm.vmdk"}'
+refused "move the disk" 409 BM-1203 POST /v1/disks/relocate '{"disk":"a:vm/vm.vmdk","to":"b:x.vmdk"}'
+refused "resize" 409 BM-1203 POST /v1/disks/resize '{"disk":"a:vm/vm.vmdk","size":"32MiB"}'
+refused "delete" 409 BM-1203 POST /v1/disks/delete '{"disk":"a:vm/vm.vmdk"}'
+refused "attach" 409 BM-1203 POST /v1/disks/attach '{"disk":"a:vm/vm.vmdk"}'
 api POST "/v1/tasks/$task/cancel" '{}'
 for _ in $(seq 100); do
 	api GET "/v1/tasks/$task"
