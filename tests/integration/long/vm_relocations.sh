@@ -69,7 +69,7 @@ rounds=${ROUNDS:-20}
 places=("--to b --disk scsi1:0=c" "--to a" "--to c --config-to b" "--to a")
 for round in $(seq "$rounds"); do
 	# shellcheck disable=SC2086 # words are meant
-	task=$(b --json vm relocate vm1 ${places[$((round % 4))]} --no-wait | jq -r .id)
+	task=$(b --json vm relocate vm1 ${places[$(((round - 1) % 4))]} --no-wait | jq -r .id)
 	if [ $((round % 3)) = 0 ]; then
 		sleep "0.$(printf %03d $((RANDOM % 900)))"
 		stop_daemon KILL
@@ -77,7 +77,7 @@ for round in $(seq "$rounds"); do
 	fi
 	b task wait "$task" >/dev/null
 	state=$(b --json task show "$task" | jq -c '[.state, .error]')
-	check "round $round, ${places[$((round % 4))]}: $state" [ "$state" = '["completed",null]' ]
+	check "round $round, ${places[$(((round - 1) % 4))]}: $state" [ "$state" = '["completed",null]' ]
 	works
 done
 at=$(wc -l <"$serial")
