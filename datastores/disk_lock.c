@@ -23,6 +23,7 @@ enum {
 
 #define WAIT_FIRST_MS 5u
 #define WAIT_MOST_MS 200u
+#define SOON_MS 2000u
 
 /* ---- bytes ---- */
 
@@ -228,6 +229,27 @@ static void pause_ms(unsigned ms)
 		;
 }
 
+/* The end of a try: what it is to the caller. */
+static int lock_taken(int fd, int rc, const char *path, struct err *err)
+{
+	if (rc == -EAGAIN)
+		return in_use(fd, path, err);
+	if (rc)
+		return err_set(err, ERR_DS_IO, rc, "cannot lock '%.160s': %s", path,
+			       err_strerror(rc));
+	return 0;
+}
+
+/* Wait, longer each time, and try again. */
+static int lock_again(int fd, enum disk_lock_mode mode, unsigned *step_ms, unsigned *left_ms)
+{
+	*step_ms = MIN(*step_ms, *left_ms);
+	pause_ms(*step_ms);
+	*left_ms -= *step_ms;
+	*step_ms = MIN(*step_ms * 2, WAIT_MOST_MS);
+	return lock_once(fd, mode);
+}
+
 int disk_lock_take(int fd, enum disk_lock_mode mode, unsigned wait_ms, const char *path,
 		   struct err *err)
 {
@@ -236,17 +258,24 @@ int disk_lock_take(int fd, enum disk_lock_mode mode, unsigned wait_ms, const cha
 
 	if (rc == -EAGAIN && wait_ms && held_by_us(fd))
 		return in_use(fd, path, err);
-	while (rc == -EAGAIN && wait_ms) {
-		step_ms = MIN(step_ms, wait_ms);
-		pause_ms(step_ms);
-		wait_ms -= step_ms;
-		step_ms = MIN(step_ms * 2, WAIT_MOST_MS);
-		rc = lock_once(fd, mode);
-	}
-	if (rc == -EAGAIN)
-		return in_use(fd, path, err);
-	if (rc)
-		return err_set(err, ERR_DS_IO, rc, "cannot lock '%.160s': %s", path,
-			       err_strerror(rc));
-	return 0;
+	while (rc == -EAGAIN && wait_ms)
+		rc = lock_again(fd, mode, &step_ms, &wait_ms);
+	return lock_taken(fd, rc, path, err);
+}
+
+static bool held_by_another(int fd)
+{
+	struct disk_lock_holder holder;
+
+	return disk_lock_find_holder(fd, &holder) && holder.pid != getpid();
+}
+
+int disk_lock_take_soon(int fd, enum disk_lock_mode mode, const char *path, struct err *err)
+{
+	unsigned step_ms = WAIT_FIRST_MS, left_ms = SOON_MS;
+	int rc = lock_once(fd, mode);
+
+	while (rc == -EAGAIN && left_ms && !held_by_another(fd))
+		rc = lock_again(fd, mode, &step_ms, &left_ms);
+	return lock_taken(fd, rc, path, err);
 }

@@ -48,6 +48,15 @@ enum disk_lock_mode { DISK_LOCK_READ, DISK_LOCK_WRITE };
 MUST_CHECK int disk_lock_take(int fd, enum disk_lock_mode mode, unsigned wait_ms, const char *path,
 			      struct err *err);
 
+/*
+ * [worker] For what has just been closed: a lock of this very process is waited for, and one whose
+ * holder nobody can see, about two seconds; not one of another process.  A device's descriptor is
+ * closed on a thread of its own, which is not waited for long, and the kernel lets a lock go
+ * with the last reference to the open file, which a completed request may have for a moment.
+ */
+MUST_CHECK int disk_lock_take_soon(int fd, enum disk_lock_mode mode, const char *path,
+				   struct err *err);
+
 void disk_lock_release(int fd);
 
 struct disk_lock_holder {

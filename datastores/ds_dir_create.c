@@ -295,7 +295,8 @@ static int delete_rest(struct ds_dir *dir, const struct dir_place *place,
 static int delete_locked(struct ds_dir *dir, struct dir_place *place,
 			 const struct disk_identity *expected, int fd, struct err *err)
 {
-	int rc = disk_lock_take(fd, DISK_LOCK_WRITE, 0, place->path, err);
+	/* Soon: who moved it has just closed it (a relocation's clean-up). */
+	int rc = disk_lock_take_soon(fd, DISK_LOCK_WRITE, place->path, err);
 
 	if (!rc)
 		rc = dir_place_recheck(place, fd, err);

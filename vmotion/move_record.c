@@ -564,7 +564,13 @@ int move_record_load(const char *state_dir, const char *id, struct move_record *
 		goto free_record;
 	snprintf(path, sizeof(path), "%s/%.40s", record->directory, id);
 	record->fd = open_durable(path, 0);
-	rc = record->fd < 0 ? record->fd : record_read(record, &sector_is_good);
+	/*
+	 * R-J4: what a killed process was just writing may be read before it is durable, and is acted
+	 * on: guests write to the copy that it names.  So it is made durable first.
+	 */
+	rc = record->fd < 0 ? record->fd : fsync(record->fd) ? -errno : 0;
+	if (!rc)
+		rc = record_read(record, &sector_is_good);
 	if (rc == -ENOENT) {
 		err_set(err, ERR_RECOVER_UNKNOWN, rc, "there is no move '%s'", id);
 		goto free_record;

@@ -253,7 +253,7 @@ static int make_mover(struct relocation *relocation)
 	}
 	timer_init(&relocation->io.commit_retry, disk_loop(first), commit_retry_fired);
 	return mover_new(disk_loop(first), disk_pool(first), movers, plan->disk_count,
-			 &plan->options, &io_ops, relocation, &relocation->io.mover,
+			 &relocation->io.start_options, &io_ops, relocation, &relocation->io.mover,
 			 &relocation->job_err);
 }
 
@@ -360,11 +360,36 @@ static void warn_of_physical(struct relocation *relocation)
 	}
 }
 
+static void apply_options(struct mover *mover, const struct mover_options *options)
+{
+	mover_set_bandwidth(mover, options->bandwidth_bytes_per_s);
+	mover_set_max_stun(mover, options->max_stun_ns);
+	mover_set_latency_budget(mover, options->latency_budget_ns);
+	mover_set_mode(mover, options->mode);
+}
+
+/* What the operator has set while it was being made is not in it. */
+static void catch_up_options(struct relocation *relocation)
+{
+	const struct mover_options *was = &relocation->io.start_options;
+	const struct mover_options *is = &relocation->plan.options;
+	struct err err;
+
+	if (was->bandwidth_bytes_per_s == is->bandwidth_bytes_per_s && was->mode == is->mode &&
+	    was->max_stun_ns == is->max_stun_ns &&
+	    was->latency_budget_ns == is->latency_budget_ns)
+		return;
+	if (relocate_io_verb(relocation, apply_options, &err))
+		log_error("relocate", "%s: what was set is not in effect: %s",
+			  relocation->plan.journal_id, err.cause);
+}
+
 static void mover_is_alive(struct relocation *relocation)
 {
 	relocation->mover_alive = true;
 	mover_stats(relocation->io.mover, &relocation->stats);
 	timer_start(&relocation->ticker, RELOCATE_TICK_NS);
+	catch_up_options(relocation);
 	if (relocation->cancel_wanted)
 		(void)!relocation_cancel(relocation, NULL);
 }
@@ -405,6 +430,7 @@ static void start_mover(struct relocation *relocation, void (*run)(struct io_cal
 {
 	struct disk *disk = relocation->plan.disks[0].disk;
 
+	relocation->io.start_options = relocation->plan.options;
 	relocation->io.commit_worker = worker_new(disk_loop(disk), "commit");
 	if (!relocation->io.commit_worker) {
 		struct err err;
@@ -647,14 +673,19 @@ struct verb_call {
 	struct relocation *relocation;
 	struct mover_options options;
 	mover_verb *apply;
+	bool left_paused;               /* the mover, by this verb or before it */
 };
 
 static void verb_run(struct io_call *call)
 {
 	struct verb_call *verb = container_of(call, struct verb_call, call);
 
-	if (verb->relocation->io.mover)
-		verb->apply(verb->relocation->io.mover, &verb->options);
+	struct mover *mover = verb->relocation->io.mover;
+
+	if (mover) {
+		verb->apply(mover, &verb->options);
+		verb->left_paused = mover_state(mover) == MOVER_PAUSED;
+	}
 	io_call_finish(call);
 }
 
@@ -662,8 +693,14 @@ static void verb_done(struct io_call *call)
 {
 	struct verb_call *verb = container_of(call, struct verb_call, call);
 	struct relocation *relocation = verb->relocation;
+	bool left_paused = verb->left_paused;
 
 	free(verb);
+	/* What was to resume it has been refused: nothing else would tell that it stays paused. */
+	if (left_paused && relocation->fetch.resuming) {
+		relocation->fetch.resuming = false;
+		relocate_io_noticed(relocation);
+	}
 	relocation->verbs_under_way--;
 	if (relocation->verbs_under_way == 0 && relocation->draining_verbs) {
 		relocation->draining_verbs = false;

@@ -176,6 +176,8 @@ struct target_fetch {
 /* What lives on the I/O loop. */
 struct relocate_io {
 	struct mover *mover;
+	/* As of when it was sent for; the plan's, which the main loop may change, may be newer. */
+	struct mover_options start_options;
 	struct worker *commit_worker;
 	struct job commit_job;
 	struct timer commit_retry;

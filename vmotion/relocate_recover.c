@@ -6,13 +6,15 @@
  *   judged, planned             main loop; recover_judge.c
  *   VOID                        the journals of a move that is not gone on with: ABORTED first
  *   KEPT                        the authoritative copies are marked LIVE
- *   OTHER                       the others: targets deleted, or sources marked RETIRED
+ *   RETIRE                      the others, where they are sources, RETIRED
  *   inventory                   the owner notes where the disks are
- *   DELETE                      retired sources that may go
+ *   SETTLED                     the owner may serve them: the rest waits until every move is here
+ *   DELETE                      targets of no use, or retired sources that may go
  *   RECORD                      the record is removed, if nothing has failed
  *
- * KEPT comes before OTHER for the same reason as in relocate.c: a copy that may be opened
- * exists as early as possible, two never do.
+ * KEPT comes before RETIRE for the same reason as in relocate.c: a copy that may be opened
+ * exists as early as possible, two never do.  What is deleted is nobody's concern and may take
+ * seconds, in the way of whoever opens a disk on the same datastore: guests come first.
  */
 #include "vmotion/relocate_recover.h"
 
@@ -26,8 +28,8 @@
 #include "vmotion/relocate_recover_private.h"
 
 enum recover_pass {
-	PASS_LOOK_SOURCE, PASS_LOOK_TARGET, PASS_VOID, PASS_KEPT, PASS_OTHER, PASS_DELETE,
-	PASS_RECORD,
+	PASS_LOOK_SOURCE, PASS_LOOK_TARGET, PASS_VOID, PASS_KEPT, PASS_RETIRE, PASS_SETTLED,
+	PASS_DELETE, PASS_RECORD,
 };
 
 struct recover_move {
@@ -40,6 +42,7 @@ struct recover_move {
 	struct recover_looks *looks;
 	struct recover_plan *plans;
 	bool has_journals;              /* and may be resumable */
+	bool settled;                   /* only what is left over has to go */
 };
 
 struct recovery {
@@ -52,6 +55,7 @@ struct recovery {
 	/* What is under way. */
 	bool busy;
 	struct list todo;
+	struct list settled;            /* until todo is empty */
 	struct recover_move *move;
 	enum recover_pass pass;
 	uint32_t index;
@@ -171,11 +175,11 @@ static bool pass_is_on_source(const struct recovery *recovery)
 {
 	switch (recovery->pass) {
 	case PASS_LOOK_SOURCE:
-	case PASS_DELETE:
+	case PASS_RETIRE:
 		return true;
 	case PASS_KEPT:
 		return recovery->move->authoritative == RECOVER_SOURCE;
-	case PASS_OTHER:
+	case PASS_DELETE:
 		return recovery->move->authoritative == RECOVER_TARGET;
 	default:
 		return false;
@@ -199,10 +203,10 @@ static unsigned pass_actions(const struct recovery *recovery)
 	switch (recovery->pass) {
 	case PASS_KEPT:
 		return actions & (ACTION_SOURCE_LIVE | ACTION_TARGET_LIVE);
-	case PASS_OTHER:
-		return actions & (ACTION_SOURCE_RETIRE | ACTION_TARGET_DELETE);
+	case PASS_RETIRE:
+		return actions & ACTION_SOURCE_RETIRE;
 	case PASS_DELETE:
-		return actions & ACTION_SOURCE_DELETE;
+		return actions & (ACTION_TARGET_DELETE | ACTION_SOURCE_DELETE);
 	default:
 		return 0;
 	}
@@ -456,6 +460,18 @@ static void move_note_inventory(struct recovery *recovery)
 	move_blame(move, &err);
 }
 
+/* Its disks may be served.  What is left over has to go, but after the other moves' disks, too. */
+static void move_is_settled(struct recovery *recovery)
+{
+	struct recover_move *move = recovery->move;
+
+	move->settled = true;
+	if (move->why.id == ERR_NONE && recovery->options.settled)
+		recovery->options.settled(move->info, move->authoritative, recovery->options.user);
+	list_append(&recovery->settled, &move->node);
+	move_next(recovery);
+}
+
 /* The pass is over for all disks: what comes next?  False: the move ends. */
 static bool pass_advance(struct recovery *recovery)
 {
@@ -463,9 +479,11 @@ static bool pass_advance(struct recovery *recovery)
 	switch (recovery->pass++) {
 	case PASS_LOOK_TARGET:
 		return move_decide(recovery);
-	case PASS_OTHER:
+	case PASS_RETIRE:
 		move_note_inventory(recovery);
-		return recovery->move->why.id == ERR_NONE;      /* else nothing is deleted */
+		/* No source is deleted then; a target that was never authoritative may go. */
+		return recovery->move->authoritative == RECOVER_SOURCE ||
+		       recovery->move->why.id == ERR_NONE;
 	case PASS_DELETE:
 		return recovery->move->why.id == ERR_NONE;      /* else the record stays */
 	default:
@@ -540,6 +558,10 @@ static void pass_next(struct recovery *recovery)
 			worker_submit(recovery->service->record_worker, &recovery->job);
 			return;
 		}
+		if (recovery->pass == PASS_SETTLED) {
+			move_is_settled(recovery);
+			return;
+		}
 		if (recovery->pass == PASS_LOOK_TARGET && recovery->index == 0 &&
 		    move_is_resumed(recovery))
 			return;
@@ -561,12 +583,14 @@ static void move_next(struct recovery *recovery)
 {
 	struct list *node = list_pop(&recovery->todo);
 
+	if (!node)
+		node = list_pop(&recovery->settled);
 	if (!node) {
 		recovery_end(recovery);
 		return;
 	}
 	recovery->move = list_entry(node, struct recover_move, node);
-	recovery->pass = PASS_LOOK_SOURCE;
+	recovery->pass = recovery->move->settled ? PASS_DELETE : PASS_LOOK_SOURCE;
 	recovery->index = 0;
 	if (!recovery->move->info)
 		move_ended(recovery);   /* its disks are not known */
@@ -720,6 +744,7 @@ void recovery_keep(struct recovery *recovery, const char *id, enum recover_side 
 		loop_post(recovery->service->main_loop, &recovery->task);
 		return;
 	}
+	move->settled = false;          /* looked at anew */
 	list_append(&recovery->todo, &move->node);
 	move_next(recovery);
 }
@@ -747,6 +772,7 @@ int recovery_new(struct disk_service *service, const struct recovery_options *op
 	recovery->options.state_dir = recovery->state_dir;
 	list_init(&recovery->moves);
 	list_init(&recovery->todo);
+	list_init(&recovery->settled);
 	*out = recovery;
 	return 0;
 }

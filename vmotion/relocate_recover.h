@@ -57,6 +57,11 @@ struct recovery_options {
 	 * NULL: nobody does.
 	 */
 	bool (*resume)(const struct move_record_info *move, void *user);
+	/*
+	 * The marks and the inventory say where its disks are: they can be attached.  Comes before
+	 * anything of any move is deleted, which may take long.  NULL: nobody wants to know.
+	 */
+	void (*settled)(const struct move_record_info *move, enum recover_side side, void *user);
 	/* It has been finished or rolled back.  NULL: nobody wants to know. */
 	void (*ended)(const struct move_record_info *move, enum recover_side side, void *user);
 	void *user;

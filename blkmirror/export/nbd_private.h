@@ -2,7 +2,7 @@
 /*
  * nbd_private.h - what the rooms of the NBD export share.
  *
- *	nbd_server.c      listening, the cap on connections, closing
+ *	nbd_server.c      the cap on connections, closing (listening: listener.h)
  *	nbd_connection.c  one client: receiving, waiting, dying
  *	nbd_handshake.c   options, until GO or EXPORT_NAME
  *	nbd_request.c     a request: decoded, judged, submitted
@@ -27,6 +27,8 @@
 #ifndef BM_NBD_PRIVATE_H
 #define BM_NBD_PRIVATE_H
 
+#include "blkmirror/export/complaints.h"
+#include "blkmirror/export/listener.h"
 #include "blkmirror/export/nbd_proto.h"
 #include "blkmirror/export/nbd_server.h"
 
@@ -138,18 +140,14 @@ struct nbd_server {
 	uint32_t max_requests;
 	uint64_t handshake_timeout_ns;
 
-	struct watch listener;
-	int listen_fd;                  /* -1 once given away or closed */
-	struct timer accept_again;      /* no descriptor left for a client */
+	struct listener listener;
 	struct list connections;
 	uint32_t connection_count;
 	uint64_t accepted;
 	struct nbd_rx *spare_rx;        /* a few, so that a busy client's costs no allocation */
 	uint32_t spare_rx_count;
 
-	uint64_t protocol_errors;
-	uint64_t complaint_window_ns;   /* start of the window that bounds the log */
-	uint32_t complaint_count;
+	struct complaints complaints;
 
 	bool closing;
 	void (*closed)(void *user);

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nbd_server.c - listening, the cap on connections, closing. */
+/* nbd_server.c - the cap on connections, closing. */
 #include "blkmirror/export/nbd_server.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "blkmirror/base/log.h"
@@ -17,11 +15,6 @@
 #define DEFAULT_MAX_REQUESTS 128u
 #define MAX_REQUESTS_MAX 4096u
 #define DEFAULT_HANDSHAKE_TIMEOUT_NS (10 * NS_PER_S)
-#define ACCEPTS_PER_WAKE 16
-/* No event tells when descriptors or memory are free again. */
-#define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
-#define COMPLAINT_WINDOW_NS (10 * NS_PER_S)
-#define COMPLAINTS_PER_WINDOW 10u
 #define SPARE_RX_MAX 4u
 /* NBD's own limit on a minimum block size. */
 #define NBD_BLOCK_BYTES_MAX (64u << 10)
@@ -30,24 +23,11 @@
 
 void nbd_server_complain(struct nbd_server *server, const char *format, ...)
 {
-	uint64_t now_ns = loop_now_ns(server->loop);
-	char text[256];
 	va_list args;
 
-	server->protocol_errors++;
-	if (now_ns - server->complaint_window_ns >= COMPLAINT_WINDOW_NS) {
-		if (server->complaint_count > COMPLAINTS_PER_WINDOW)
-			log_info("nbd", "%s: %u more complaints not shown", server->name,
-				 server->complaint_count - COMPLAINTS_PER_WINDOW);
-		server->complaint_window_ns = now_ns;
-		server->complaint_count = 0;
-	}
-	if (server->complaint_count++ >= COMPLAINTS_PER_WINDOW)
-		return;
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	complaints_add(&server->complaints, loop_now_ns(server->loop), format, args);
 	va_end(args);
-	log_info("nbd", "%s: %s", server->name, text);
 }
 
 /* ---- what is served ---- */
@@ -75,7 +55,7 @@ uint32_t nbd_server_connections(const struct nbd_server *server)
 
 uint64_t nbd_server_protocol_errors(const struct nbd_server *server)
 {
-	return server->protocol_errors;
+	return server->complaints.count;
 }
 
 /* ---- receive buffers ---- */
@@ -104,8 +84,9 @@ void nbd_server_give_rx(struct nbd_server *server, struct nbd_rx *rx)
 
 /* ---- accepting ---- */
 
-static void server_accepted(struct nbd_server *server, int fd)
+static void server_accepted(struct listener *listener, int fd)
 {
+	struct nbd_server *server = container_of(listener, struct nbd_server, listener);
 	int rc;
 
 	if (server->connection_count >= server->max_connections) {
@@ -117,42 +98,6 @@ static void server_accepted(struct nbd_server *server, int fd)
 	rc = nbd_conn_start(server, fd);
 	if (rc)
 		log_warn("nbd", "%s: client not served: %s", server->name, err_strerror(rc));
-}
-
-static bool accept_error_is_the_clients(int error)
-{
-	return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
-}
-
-static void server_listener_ready(struct watch *watch, unsigned events)
-{
-	struct nbd_server *server = container_of(watch, struct nbd_server, listener);
-
-	(void)events;
-	for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
-		int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd >= 0) {
-			server_accepted(server, fd);
-			continue;
-		}
-		if (errno == EAGAIN)
-			return;
-		if (accept_error_is_the_clients(errno))
-			continue;
-		log_warn("nbd", "%s: cannot accept a client: %s", server->name,
-			 err_strerror(errno));
-		watch_set_events(watch, 0);
-		timer_start(&server->accept_again, ACCEPT_AGAIN_NS);
-		return;
-	}
-}
-
-static void server_accept_again(struct timer *timer)
-{
-	struct nbd_server *server = container_of(timer, struct nbd_server, accept_again);
-
-	watch_set_events(&server->listener, WATCH_READ);
 }
 
 /* ---- closing ---- */
@@ -188,13 +133,7 @@ void nbd_server_close(struct nbd_server *server, int *listen_fd_out, void (*clos
 	server->closing = true;
 	server->closed = closed;
 	server->closed_user = user;
-	timer_stop(&server->accept_again);
-	watch_stop(&server->listener);
-	if (listen_fd_out)
-		*listen_fd_out = server->listen_fd;
-	else
-		close(server->listen_fd);
-	server->listen_fd = -1;
+	listener_stop(&server->listener, listen_fd_out);
 	list_for_each(node, &server->connections) {
 		struct nbd_conn *conn = list_entry(node, struct nbd_conn, node);
 
@@ -226,25 +165,6 @@ static int options_judge(const struct blk_dev *dev, const struct nbd_server_opti
 	return 0;
 }
 
-static int server_listen(struct nbd_server *server, int listen_fd, struct err *err)
-{
-	int flags = fcntl(listen_fd, F_GETFL);
-	int rc;
-
-	if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		rc = -errno;
-		return err_set(err, ERR_EXPORT_SOCKET, rc, "cannot export '%s': %s", server->name,
-			       err_strerror(rc));
-	}
-	rc = watch_start(&server->listener, server->loop, listen_fd, WATCH_READ,
-			 server_listener_ready);
-	if (rc)
-		return err_set(err, ERR_EXPORT_SOCKET, rc, "cannot listen for '%s': %s",
-			       server->name, err_strerror(rc));
-	server->listen_fd = listen_fd;
-	return 0;
-}
-
 static void server_init(struct nbd_server *server, const struct nbd_server_options *options)
 {
 	snprintf(server->name, sizeof(server->name), "%s", options->export_name);
@@ -256,9 +176,13 @@ static void server_init(struct nbd_server *server, const struct nbd_server_optio
 	server->handshake_timeout_ns = options->handshake_timeout_ns ?
 		options->handshake_timeout_ns : DEFAULT_HANDSHAKE_TIMEOUT_NS;
 	list_init(&server->connections);
-	timer_init(&server->accept_again, server->loop, server_accept_again);
+	server->listener = (struct listener){ .loop = server->loop, .room = "nbd",
+					       .name = server->name, .accepted = server_accepted };
 	server->closed_task.run = server_closed;
-	server->complaint_window_ns = loop_now_ns(server->loop);
+	server->complaints = (struct complaints){
+		.window_ns = loop_now_ns(server->loop), .level = LOG_LEVEL_INFO,
+		.room = "nbd", .name = server->name,
+	};
 }
 
 int nbd_server_new(struct loop *loop, int listen_fd, struct blk_dev *dev, struct buf_pool *pool,
@@ -281,7 +205,7 @@ int nbd_server_new(struct loop *loop, int listen_fd, struct blk_dev *dev, struct
 	server->dev = dev;
 	server->pool = pool;
 	server_init(server, options);
-	rc = server_listen(server, listen_fd, err);
+	rc = listener_start(&server->listener, listen_fd, err);
 	if (rc) {
 		free(server);
 		return rc;

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vhost_blk_server.c - listening, one front end at a time, closing. */
+/* vhost_blk_server.c - one front end at a time, closing. */
 #include "blkmirror/export/vhost_blk_server.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "blkmirror/base/log.h"
@@ -18,34 +16,16 @@
 #define DEFAULT_MAX_REQUESTS 256u
 #define MAX_REQUESTS_MAX 4096u
 #define DEFAULT_DRAIN_TIMEOUT_NS (10 * NS_PER_S)
-#define ACCEPTS_PER_WAKE 16
-/* No event tells when descriptors or memory are free again. */
-#define ACCEPT_AGAIN_NS (100 * NS_PER_MS)
-#define COMPLAINT_WINDOW_NS (10 * NS_PER_S)
-#define COMPLAINTS_PER_WINDOW 10u
 
 /* ---- the log ---- */
 
 void vhost_server_complain(struct vhost_blk_server *server, const char *format, ...)
 {
-	uint64_t now_ns = loop_now_ns(server->loop);
-	char text[256];
 	va_list args;
 
-	server->protocol_errors++;
-	if (now_ns - server->complaint_window_ns >= COMPLAINT_WINDOW_NS) {
-		if (server->complaint_count > COMPLAINTS_PER_WINDOW)
-			log_info("vhost", "%s: %u more complaints not shown", server->name,
-				 server->complaint_count - COMPLAINTS_PER_WINDOW);
-		server->complaint_window_ns = now_ns;
-		server->complaint_count = 0;
-	}
-	if (server->complaint_count++ >= COMPLAINTS_PER_WINDOW)
-		return;
 	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
+	complaints_add(&server->complaints, loop_now_ns(server->loop), format, args);
 	va_end(args);
-	log_warn("vhost", "%s: %s", server->name, text);
 }
 
 uint32_t vhost_blk_server_connections(const struct vhost_blk_server *server)
@@ -55,7 +35,7 @@ uint32_t vhost_blk_server_connections(const struct vhost_blk_server *server)
 
 uint64_t vhost_blk_server_protocol_errors(const struct vhost_blk_server *server)
 {
-	return server->protocol_errors;
+	return server->complaints.count;
 }
 
 void vhost_blk_server_resized(struct vhost_blk_server *server)
@@ -75,8 +55,9 @@ void vhost_blk_server_resized(struct vhost_blk_server *server)
 
 /* ---- accepting ---- */
 
-static void server_accepted(struct vhost_blk_server *server, int fd)
+static void server_accepted(struct listener *listener, int fd)
 {
+	struct vhost_blk_server *server = container_of(listener, struct vhost_blk_server, listener);
 	int rc;
 
 	server->accepted++;
@@ -94,43 +75,6 @@ static void server_accepted(struct vhost_blk_server *server, int fd)
 	rc = vhost_conn_start(server, fd);
 	if (rc)
 		log_warn("vhost", "%s: front end not served: %s", server->name, err_strerror(rc));
-}
-
-static bool accept_error_is_the_clients(int error)
-{
-	return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
-}
-
-static void server_listener_ready(struct watch *watch, unsigned events)
-{
-	struct vhost_blk_server *server = container_of(watch, struct vhost_blk_server, listener);
-
-	(void)events;
-	for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
-		int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd >= 0) {
-			server_accepted(server, fd);
-			continue;
-		}
-		if (errno == EAGAIN)
-			return;
-		if (accept_error_is_the_clients(errno))
-			continue;
-		log_warn("vhost", "%s: cannot accept a front end: %s", server->name,
-			 err_strerror(errno));
-		watch_set_events(watch, 0);
-		timer_start(&server->accept_again, ACCEPT_AGAIN_NS);
-		return;
-	}
-}
-
-static void server_accept_again(struct timer *timer)
-{
-	struct vhost_blk_server *server =
-		container_of(timer, struct vhost_blk_server, accept_again);
-
-	watch_set_events(&server->listener, WATCH_READ);
 }
 
 /* ---- closing ---- */
@@ -161,13 +105,7 @@ void vhost_blk_server_close(struct vhost_blk_server *server, int *listen_fd_out,
 	server->closing = true;
 	server->closed = closed;
 	server->closed_user = user;
-	timer_stop(&server->accept_again);
-	watch_stop(&server->listener);
-	if (listen_fd_out)
-		*listen_fd_out = server->listen_fd;
-	else
-		close(server->listen_fd);
-	server->listen_fd = -1;
+	listener_stop(&server->listener, listen_fd_out);
 	if (!server->conn) {
 		loop_post(server->loop, &server->closed_task);
 		return;
@@ -198,25 +136,6 @@ static int options_judge(const struct blk_dev *dev, const struct vhost_blk_optio
 	return 0;
 }
 
-static int server_listen(struct vhost_blk_server *server, int listen_fd, struct err *err)
-{
-	int flags = fcntl(listen_fd, F_GETFL);
-	int rc;
-
-	if (flags < 0 || fcntl(listen_fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		rc = -errno;
-		return err_set(err, ERR_EXPORT_SOCKET, rc, "cannot export '%s': %s", server->name,
-			       err_strerror(rc));
-	}
-	rc = watch_start(&server->listener, server->loop, listen_fd, WATCH_READ,
-			 server_listener_ready);
-	if (rc)
-		return err_set(err, ERR_EXPORT_SOCKET, rc, "cannot listen for '%s': %s",
-			       server->name, err_strerror(rc));
-	server->listen_fd = listen_fd;
-	return 0;
-}
-
 static void server_init(struct vhost_blk_server *server, const struct vhost_blk_options *options)
 {
 	snprintf(server->name, sizeof(server->name), "%s", options->name);
@@ -227,9 +146,13 @@ static void server_init(struct vhost_blk_server *server, const struct vhost_blk_
 	server->drain_timeout_ns = options->drain_timeout_ns ? options->drain_timeout_ns :
 							       DEFAULT_DRAIN_TIMEOUT_NS;
 	server->poll_ns = options->poll_ns;
-	timer_init(&server->accept_again, server->loop, server_accept_again);
+	server->listener = (struct listener){ .loop = server->loop, .room = "vhost",
+					       .name = server->name, .accepted = server_accepted };
 	server->closed_task.run = server_closed;
-	server->complaint_window_ns = loop_now_ns(server->loop);
+	server->complaints = (struct complaints){
+		.window_ns = loop_now_ns(server->loop), .level = LOG_LEVEL_WARN,
+		.room = "vhost", .name = server->name,
+	};
 }
 
 int vhost_blk_server_new(struct loop *loop, int listen_fd, struct blk_dev *dev,
@@ -251,7 +174,7 @@ int vhost_blk_server_new(struct loop *loop, int listen_fd, struct blk_dev *dev,
 	server->loop = loop;
 	server->dev = dev;
 	server_init(server, options);
-	rc = server_listen(server, listen_fd, err);
+	rc = listener_start(&server->listener, listen_fd, err);
 	if (rc) {
 		free(server);
 		return rc;

@@ -25,6 +25,8 @@
 #ifndef BM_VHOST_PRIVATE_H
 #define BM_VHOST_PRIVATE_H
 
+#include "blkmirror/export/complaints.h"
+#include "blkmirror/export/listener.h"
 #include "blkmirror/export/vhost_blk_server.h"
 #include "blkmirror/export/vhost_ring.h"
 
@@ -163,15 +165,11 @@ struct vhost_blk_server {
 	uint64_t drain_timeout_ns;
 	uint64_t poll_ns;
 
-	struct watch listener;
-	int listen_fd;                  /* -1 once given away or closed */
-	struct timer accept_again;
+	struct listener listener;
 	struct vhost_conn *conn;        /* NULL: none, not even a dead one */
 	uint64_t accepted;
 
-	uint64_t protocol_errors;
-	uint64_t complaint_window_ns;
-	uint32_t complaint_count;
+	struct complaints complaints;
 
 	bool closing;
 	void (*closed)(void *user);

@@ -111,6 +111,7 @@ void journal_free(struct journal *journal)
 	dirty_bitmap_free(journal->marking);
 	dirty_bitmap_free(journal->touched);
 	dirty_bitmap_free(journal->clearing);
+	dirty_bitmap_free(journal->dirty_then);
 	free(journal->extents);
 	free(journal->map_dirty);
 	free(journal->log_block);
@@ -168,13 +169,14 @@ static bool journal_allocate(struct journal *journal)
 	journal->marking = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
 	journal->touched = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
 	journal->clearing = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
+	journal->dirty_then = dirty_bitmap_new(identity->size_bytes, identity->region_bytes);
 	journal->extents = calloc(journal->extent_max, sizeof(*journal->extents));
 	journal->map_dirty = calloc(journal->map_block_count, 1);
 	journal->log_block = aligned_alloc(JOURNAL_BLOCK_BYTES, JOURNAL_BLOCK_BYTES);
 	journal->map_blocks = aligned_alloc(JOURNAL_BLOCK_BYTES,
 					    JOURNAL_MAP_BATCH * JOURNAL_BLOCK_BYTES);
 	return journal->persisted && journal->marking && journal->touched && journal->clearing &&
-	       journal->extents &&
+	       journal->dirty_then && journal->extents &&
 	       journal->map_dirty && journal->log_block && journal->map_blocks;
 }
 

@@ -6,7 +6,8 @@
  *                every write is noted, those in flight too
  *   2 flush      both legs; begun after the snapshot, so it covers what the snapshot saw
  *   3 judge      untouched and still clean: cleared in memory's picture of the disk, so that
- *                the next write there asks for its extent (R-J2); untouched extents leave
+ *                the next write there asks for its extent (R-J2); untouched extents leave,
+ *                and what of them was dirty at 1, or is now, is marked
  *   4 map        written durably
  *   5 leave      only now do extents leave the log
  *
@@ -29,6 +30,8 @@ void journal_checkpoint(struct journal *journal, const struct journal_checkpoint
 	dirty_bitmap_clear_all(journal->clearing);
 	dirty_bitmap_merge(journal->clearing, journal->persisted);
 	dirty_bitmap_subtract(journal->clearing, ops->dirty);
+	dirty_bitmap_clear_all(journal->dirty_then);
+	dirty_bitmap_merge(journal->dirty_then, ops->dirty);
 	ops->touch_in_flight(user);
 	ops->flush_both(user);
 }
@@ -59,7 +62,11 @@ static void checkpoint_mark(struct journal *journal, const struct dirty_bitmap *
 	}
 }
 
-/* An extent that nobody has touched since the snapshot: its clean regions were flushed. */
+/*
+ * An extent that nobody has touched since the snapshot: its regions that were clean then, and still
+ * are, were flushed.  What the copier has cleaned since was perhaps written after the flush had
+ * begun: it is dirty on disk until the next checkpoint.
+ */
 static void checkpoint_extent(struct journal *journal, struct extent *extent)
 {
 	uint64_t start = (uint64_t)extent->index * journal->identity.extent_bytes;
@@ -72,7 +79,8 @@ static void checkpoint_extent(struct journal *journal, struct extent *extent)
 	for (uint64_t at = start; at < end; at += region_bytes) {
 		uint64_t len = MIN(region_bytes, end - at);
 
-		if (!dirty_bitmap_test(journal->ops->dirty, at))
+		if (!dirty_bitmap_test(journal->ops->dirty, at) &&
+		    !dirty_bitmap_test(journal->dirty_then, at))
 			continue;
 		dirty_bitmap_set(journal->persisted, at, len);
 		journal_map_changed(journal, at, len);

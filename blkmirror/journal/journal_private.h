@@ -41,6 +41,7 @@ struct journal {
 	struct dirty_bitmap *marking;   /* to be dirty on disk: in `persisted` once that is durable */
 	struct dirty_bitmap *touched;   /* since the checkpoint began */
 	struct dirty_bitmap *clearing;
+	struct dirty_bitmap *dirty_then;        /* in memory, when the checkpoint began */
 
 	struct extent *extents;
 	uint32_t extent_max;

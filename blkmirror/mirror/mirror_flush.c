@@ -13,6 +13,21 @@
 static void mirror_flush_start(struct mirror *mirror);
 
 /*
+ * R-J1: what is copied again for this is written after the flush of a checkpoint under way has
+ * begun; that flush may not make it clean.
+ */
+static void mirror_flush_touch(struct mirror *mirror, const struct dirty_bitmap *doubted)
+{
+	uint64_t at_bytes = 0, offset_bytes, len_bytes;
+
+	while (mirror->journal &&
+	       dirty_bitmap_find(doubted, at_bytes, UINT64_MAX, &offset_bytes, &len_bytes)) {
+		journal_touch(mirror->journal, offset_bytes, len_bytes);
+		at_bytes = offset_bytes + len_bytes;
+	}
+}
+
+/*
  * Everything written since the last good flush, what settled while this one was under way and
  * what is in flight included: the store may have dropped it and forgotten that it did.
  */
@@ -20,6 +35,8 @@ static void mirror_flush_doubt(struct mirror *mirror)
 {
 	dirty_bitmap_merge(mirror->dirty, mirror->flushing);
 	dirty_bitmap_merge(mirror->dirty, mirror->unflushed);
+	mirror_flush_touch(mirror, mirror->flushing);
+	mirror_flush_touch(mirror, mirror->unflushed);
 	mirror_legs_doubt(mirror);
 	mirror_windows_doubt(mirror);
 	mirror->hooks.dirtied(mirror->user);

@@ -287,9 +287,13 @@ int mover_resume(struct mover *mover, struct err *err)
 	LOOP_CHECK(mover->loop);
 	if (mover->state != MOVER_PAUSED || mover->leaving)
 		return mover_refuse(mover, err, "resume");
-	rc = mover_judge_targets(mover, err);
-	if (rc)
+	rc = mover_judge_targets(mover, &mover->error);
+	if (rc) {
+		if (err)
+			*err = mover->error;
+		mover_tell(mover);      /* who asked for it may be away, and wait for it to run */
 		return rc;
+	}
 	mover->fault_count = 0;
 	mover->fault_rest_until_ns = 0;
 	mover->switch_from_ns = 0;

@@ -42,6 +42,8 @@ struct bench {
 	struct blk_dev *disk;
 	struct blk_dev *target;         /* NULL: no move; at last the old source, being closed */
 	struct mover *mover;
+	struct io_snapshot felt;        /* by the guest until the move began, or the bench */
+	uint64_t alone_p99_ns;
 	enum mover_state told;
 	bool quitting;
 
@@ -172,6 +174,21 @@ static void move_freed(void *user)
 	gate_drain(bench->gate, disk_drained, bench);
 }
 
+/*
+ * The 99th percentile at the gate since the last call: beside what the guest says, it tells how
+ * much was spent in the devices, and how much on the way to them and back.
+ */
+static uint64_t gate_p99_ns(struct bench *bench)
+{
+	struct io_snapshot now, since;
+
+	io_stats_snapshot(gate_stats(bench->gate), &now);
+	since = now;
+	io_snapshot_subtract(&since, &bench->felt);
+	bench->felt = now;
+	return io_snapshot_ops(&since) ? io_snapshot_quantile_ns(&since, 990) : 0;
+}
+
 static void move_say(struct bench *bench, const char *event)
 {
 	struct mover_stats *stats = calloc(1, sizeof(*stats));
@@ -194,8 +211,11 @@ static void move_changed(struct mover *mover, void *user)
 	if (state == bench->told)
 		return;
 	bench->told = state;
-	if (state == MOVER_HOLD)
+	if (state == MOVER_HOLD) {
+		say(bench, "gate", ",\"alone_p99_ns\":%" PRIu64 ",\"p99_ns\":%" PRIu64,
+		    bench->alone_p99_ns, gate_p99_ns(bench));
 		move_say(bench, "synced");
+	}
 	if (state == MOVER_FAILED || state == MOVER_PAUSED) {
 		move_say(bench, "failed");
 		exit(1);
@@ -220,6 +240,7 @@ static void command_move(struct bench *bench, const char *path)
 	bench->target = open_disk(bench, path, bench->disk->size_bytes);
 	disk.target = bench->target;
 	bench->told = MOVER_COPY;
+	bench->alone_p99_ns = gate_p99_ns(bench);
 	if (mover_new(bench->loop, bench->pool, &disk, 1, &options, &ops, bench, &bench->mover,
 		      &err)) {
 		fprintf(stderr, "bench_move: %s\n", err.cause);

@@ -119,6 +119,7 @@ class Ours(Server):
 
     def copy(self):
         self.say("move " + self.target)
+        self.gate = self.expect("gate")
         self.expect("synced")
 
     def switch_over(self):

@@ -13,7 +13,7 @@
  *   status                      ->  status STATE COPIED DIRTY BM-ID CAUSE | REMEDY
  *   fault ERRNO                 writes to targets fail with it; 0: no more (MOVE_TOOL_FAULTS=1)
  *   recover                     ->  recovered, waiting N
- *   quit                        (detaches everything first)
+ *   quit                        (cancels the move and detaches everything first)
  *
  * What is refused is answered with "error BM-NNNN cause".
  */
@@ -124,16 +124,26 @@ static void detached(const struct err *err, void *user)
 		say_error(err);
 	else
 		printf("detached\n");
+	if (err && tool->quitting)
+		exit(1);                /* a move that lingers holds it: as a kill would */
 	if (tool->quitting)
 		quit_next(tool);
 }
 
+/* A move is cancelled first; one that is past its commit finishes.  changed() goes on. */
 static void quit_next(struct tool *tool)
 {
 	struct disk *disk = disk_next(tool->service, NULL);
+	struct err err;
 
+	if (!tool->quitting)
+		watch_stop(&tool->input);
 	tool->quitting = true;
-	watch_stop(&tool->input);
+	if (tool->relocation) {
+		if (relocation_cancel(tool->relocation, &err))
+			say_error(&err);
+		return;
+	}
 	if (disk)
 		disk_detach(disk, true, detached, tool);
 	else
@@ -165,6 +175,8 @@ static void changed(struct relocation *relocation, void *user)
 		       status.error.cause);
 	relocation_free(relocation);
 	tool->relocation = NULL;
+	if (tool->quitting)
+		quit_next(tool);
 }
 
 static void move(struct tool *tool, const char *id, const char *place, const char *how,

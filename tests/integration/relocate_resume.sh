@@ -24,7 +24,9 @@ stop_writer() {
 	writer_status=$?
 	writer_pid=
 }
-trap '[ -z "$writer_pid" ] || kill -9 "$writer_pid" 2>/dev/null; cleanup' EXIT
+late_pid=
+trap '[ -z "$writer_pid" ] || kill -9 "$writer_pid" 2>/dev/null
+[ -z "$late_pid" ] || kill -9 "$late_pid" 2>/dev/null; cleanup' EXIT
 
 # A guest: 4 KiB writes at random places of the first 64 MiB, one at a time, over the raw
 # protocol; it connects again for ever, and sends again what was not acknowledged.
@@ -104,6 +106,37 @@ with open(sys.argv[1], 'rb') as ledger, open(sys.argv[2], 'rb') as image:
 print(f'{n} blocks compared, {bad} differ')
 sys.exit(bad != 0 or n == 0)
 PY
+# A server that takes its time: SOCKET, the real one, and seconds before the first byte of each client.
+cat >"$dir/late.py" <<'PY'
+import os, socket, sys, threading, time
+path, real, late = sys.argv[1], sys.argv[2], float(sys.argv[3])
+def pump(a, b):
+    try:
+        while True:
+            data = a.recv(1 << 20)
+            if not data:
+                break
+            b.sendall(data)
+    except OSError:
+        pass
+    for s in (a, b):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+def serve(client):
+    time.sleep(late)
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(real)
+    threading.Thread(target=pump, args=(client, server), daemon=True).start()
+    pump(server, client)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen(8)
+while True:
+    client, _ = listener.accept()
+    threading.Thread(target=serve, args=(client,), daemon=True).start()
+PY
 start_writer() { # ID
 	python3 "$dir/writer.py" "$(b --json disk list | jq -r ".disks[] | select(.id == \"$1\").socket")" \
 		"$1" "$dir/ledger" >"$dir/writer.out" 2>&1 &
@@ -120,6 +153,7 @@ until_true() {
 	done
 }
 copied_at_least() { [ "$(field "$1" '.disks[0].copied_bytes // 0')" -ge "$2" ]; }
+copied_more() { [ "$(field "$1" '.disks[0] | .copied_bytes + .zero_bytes // 0')" -gt 0 ]; }
 is_state() { [ "$(field "$1" .state)" = "$2" ]; }
 is_degraded() { [ "$(field "$1" '.degraded.id // ""')" = "$2" ]; }
 
@@ -296,12 +330,30 @@ if command -v qemu-nbd >/dev/null; then
 	truncate -s ${size}M "$dir/lun.raw"
 	qemu-nbd -f raw -t -e 8 -x lun -k "$dir/lun.sock" --fork --pid-file="$dir/nbd.pid" "$dir/lun.raw"
 	b datastore add lun "nbd+unix:///lun?socket=$dir/lun.sock" >/dev/null
-	id=$(b --json disk relocate d1 --to lun:disk --bandwidth 24MiB/s --keep-source --no-wait | jq -r .id)
+	id=$(b --json disk relocate d1 --to lun:disk --bandwidth 12MiB/s --keep-source --no-wait | jq -r .id)
 	check "copies to the export" until_true 30 copied_at_least "$id" $((16 << 20))
 	stop_daemon
 	start_daemon
 	check "after a stop it goes on by itself" until_true 20 told_resumed "$id"
 	check "running" until_true 10 is_state "$id" running
+	# Its datastore opens later than the source's: that is waited for, without a word.
+	stop_daemon
+	mv "$dir/lun.sock" "$dir/real.sock"
+	python3 "$dir/late.py" "$dir/lun.sock" "$dir/real.sock" 3 &
+	late_pid=$!
+	until_true 10 test -S "$dir/lun.sock"
+	start_daemon
+	check "served before its target is there" until_true 10 told_resumed "$id"
+	check "goes on when its target is there" until_true 20 copied_more "$id"
+	check "running, without a word" is_state "$id" running
+	stop_daemon
+	kill "$late_pid"
+	wait "$late_pid"
+	late_pid=
+	mv "$dir/real.sock" "$dir/lun.sock"
+	start_daemon
+	check "goes on" until_true 20 told_resumed "$id"
+	check "running again" until_true 10 is_state "$id" running
 	stop_daemon KILL
 	start_daemon
 	check "after a kill it waits for a word" until_true 20 is_state "$id" paused

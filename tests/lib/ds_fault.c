@@ -119,8 +119,22 @@ static void hangable_close(struct blk_dev *dev)
 	one->inner = NULL;
 }
 
+static _Atomic bool hangable_lost;
+
+static bool hangable_is_lost(const struct blk_dev *dev)
+{
+	(void)dev;
+	return atomic_load(&hangable_lost);
+}
+
+void ds_fault_lose(bool lost)
+{
+	atomic_store(&hangable_lost, lost);
+}
+
 static const struct blk_ops hangable_ops = { .name = "hangable", .submit = hangable_submit,
-					     .close = hangable_close };
+					     .close = hangable_close,
+					     .is_lost = hangable_is_lost };
 
 static int hangable_wrap(struct blk_dev **dev)
 {

@@ -32,6 +32,8 @@ void record_fault_fail(unsigned count);
  */
 void ds_fault_hangable(bool on);
 void ds_fault_hang(bool hung);
+/* They say that their connection is lost (blk_is_lost()); what they are asked they do all the same. */
+void ds_fault_lose(bool lost);
 /* Their writes, zeroes and flushes fail with this -errno from now on; 0: no more. */
 void ds_fault_fail_io(int error);
 

@@ -38,6 +38,13 @@ static uint64_t sim_latency(struct sim_disk *disk)
 				 options->max_latency_ns - options->min_latency_ns + 1);
 }
 
+static uint64_t sim_flush_latency(struct sim_disk *disk, const struct blk_req *req)
+{
+	if (req->op != BLK_FLUSH || !disk->options.max_flush_ns)
+		return 0;
+	return loop_random_below(disk->dev.loop, disk->options.max_flush_ns);
+}
+
 /* ---- landing ---- */
 
 static void sim_fill(uint8_t *bytes, uint64_t len, uint64_t tag)
@@ -315,7 +322,7 @@ static void sim_submit(struct blk_dev *dev, struct blk_req *req)
 	}
 	list_append(&disk->in_flight, &req->node);
 	timer_init(&state->timer, dev->loop, sim_req_fired);
-	timer_start(&state->timer, sim_latency(disk));
+	timer_start(&state->timer, sim_latency(disk) + sim_flush_latency(disk, req));
 }
 
 void sim_disk_hang(struct sim_disk *disk, bool hung)

@@ -21,6 +21,7 @@ struct sim_disk_options {
 	bool reads_zero;                /* a fresh target; else it starts with garbage */
 	bool has_extents;
 	uint64_t min_latency_ns, max_latency_ns;
+	uint64_t max_flush_ns;          /* a flush takes up to that much longer */
 	/* No two writes in flight may touch one physical block (M3): CHECKed. */
 	bool forbid_overlap;
 	/* A write smaller than the physical block reads it first and writes it whole later (R10). */

@@ -271,6 +271,8 @@ static void world_first_disk(struct world *world, struct world_disk *disk)
 
 	target.reads_zero = dice(world, 2);
 	target.max_latency_ns = (1 + dice(world, 20)) * 100000;
+	/* Longer than the copier rests after an error: it copies again while a flush is under way. */
+	target.max_flush_ns = dice(world, 3) ? 0 : 250 * NS_PER_MS;
 	target.forbid_overlap = true;
 	target.name = "target";
 	disk->identity = (struct journal_identity){

@@ -9,10 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/syscall.h>
@@ -486,6 +488,92 @@ static void test_lock_matrix(void **state)
 	ds_disk_close(two);
 	assert_int_equal(ds_disk_unlock(ds, "l.img", &err), 0);
 	ds_disk_close(must_open("l.img", 0));
+}
+
+/* A locked description that no process has: it is on its way through a socket. */
+static void lock_in_transit(const char *name, int pair[2])
+{
+	char byte = 0, control[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+				  .msg_controllen = sizeof(control) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	int fd = open(in(name), O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(disk_lock_take(fd, DISK_LOCK_WRITE, 0, name, NULL), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(int));
+	assert_int_equal(sendmsg(pair[0], &message, 0), 1);
+	close(fd);
+}
+
+static void *drop_in_a_moment(void *arg)
+{
+	int *pair = arg;
+
+	usleep(150 * 1000);
+	close(pair[0]);
+	close(pair[1]);
+	return NULL;
+}
+
+static void *close_in_a_moment(void *arg)
+{
+	usleep(150 * 1000);
+	close(*(int *)arg);
+	return NULL;
+}
+
+/* As a device's, which a busy machine closes later than the loop waits for that. */
+static void delete_while_we_close(void)
+{
+	pthread_t thread;
+	int fd;
+
+	assert_int_equal(create("l.img", MIB, PROVISION_THIN), 0);
+	fd = open(in("l.img"), O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(disk_lock_take(fd, DISK_LOCK_WRITE, 0, "l.img", NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, close_in_a_moment, &fd), 0);
+	assert_int_equal(ds_disk_delete(ds, "l.img", NULL, &err), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
+/*
+ * The last reference to a file that has just been closed may be a completed request's: its lock
+ * ends a moment later.  Who deletes what it has just closed waits for that; nobody else.
+ */
+static void test_delete_waits_for_a_lock_that_ends(void **state)
+{
+	struct ds_disk *holder;
+	pthread_t thread;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(create("l.img", MIB, PROVISION_THIN), 0);
+	lock_in_transit("l.img", pair);
+	assert_null(open_disk("l.img", 0, NULL));
+	assert_int_equal(err.id, ERR_DISK_IN_USE);
+	assert_int_equal(pthread_create(&thread, NULL, drop_in_a_moment, pair), 0);
+	assert_int_equal(ds_disk_delete(ds, "l.img", NULL, &err), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(access(in("l.img"), F_OK), -1);
+	delete_while_we_close();
+	/* One that does not end is told in the end. */
+	assert_int_equal(create("l.img", MIB, PROVISION_THIN), 0);
+	lock_in_transit("l.img", pair);
+	assert_refused(ds_disk_delete(ds, "l.img", NULL, &err), ERR_DISK_IN_USE);
+	close(pair[0]);
+	close(pair[1]);
+	holder = must_open("l.img", 0);
+	assert_refused(ds_disk_delete(ds, "l.img", NULL, &err), ERR_DISK_IN_USE);
+	assert_non_null(strstr(err.cause, "this daemon"));
+	ds_disk_close(holder);
+	assert_int_equal(ds_disk_delete(ds, "l.img", NULL, &err), 0);
 }
 
 /* Waiting for ourselves would wait for ever: the closer queues behind us. */
@@ -1071,6 +1159,7 @@ int main(void)
 		CASE(test_no_way_out),
 		CASE(test_links_that_stay),
 		CASE(test_lock_matrix),
+		CASE(test_delete_waits_for_a_lock_that_ends),
 		CASE(test_wait_does_not_wait_for_itself),
 		CASE(test_wait_for_another_process),
 		CASE(test_replaced_while_waiting),

@@ -8,7 +8,9 @@
 
 #include "blkmirror/base/loop_sim.h"
 #include "blkmirror/base/overflow.h"
+#include "blkmirror/blkdev/wrap.h"
 #include "blkmirror/journal/journal.h"
+#include "blkmirror/journal/journal_format.h"
 #include "tests/lib/ram_dev.h"
 
 #define SIZE_BYTES (UINT64_C(16) << 20)
@@ -159,6 +161,50 @@ static void test_two_in_a_log_of_one(void **unused)
 	loop_free(loop);
 }
 
+/*
+ * R-J1: a region of an active extent is dirty when a checkpoint begins, and copied while it flushes:
+ * the copy may have come after the flush began, so the journal calls it dirty until the next.
+ */
+static struct dirty_bitmap *in_memory;
+
+static void flush_while_copied(void *user)
+{
+	(void)user;
+	dirty_bitmap_clear(in_memory, 0, REGION_BYTES);
+	journal_flushed(made, 0);
+}
+
+static void test_copied_under_a_checkpoint(void **unused)
+{
+	struct loop *loop = loop_sim_new(4);
+	struct journal_checkpoint_ops ops = { .touch_in_flight = touch_in_flight,
+					      .flush_both = flush_while_copied,
+					      .done = checkpointed };
+	struct journal_wait wait = { .ready = ready };
+	struct ram_dev *dev;
+
+	(void)unused;
+	in_memory = dirty_bitmap_new(SIZE_BYTES, REGION_BYTES);
+	clean_journal(loop, in_memory, &dev);
+	list_init(&wait.node);
+	assert_false(journal_admit(made, 0, 4096, &wait));
+	settle(loop);
+	assert_true(journal_admit(made, 0, 4096, &wait));
+	dirty_bitmap_set(in_memory, 0, 4096);
+	ops.dirty = in_memory;
+	journal_checkpoint(made, &ops, NULL);
+	settle(loop);
+	assert_true(dirty_bitmap_is_clean(in_memory));
+	assert_true(journal_is_dirty(made, 0));
+	journal_checkpoint(made, &ops, NULL);
+	settle(loop);
+	assert_false(journal_is_dirty(made, 0));
+	journal_free(made);
+	blk_close(&dev->dev);
+	dirty_bitmap_free(in_memory);
+	loop_free(loop);
+}
+
 /* A resumed move that begins paused makes no checkpoint: its guest's writes need none. */
 static void test_loaded_journal_admits_without_a_checkpoint(void **unused)
 {
@@ -186,12 +232,82 @@ static void test_loaded_journal_admits_without_a_checkpoint(void **unused)
 	loop_free(loop);
 }
 
+/* What a load does with its device, in its order. */
+struct load_watch {
+	struct ram_dev *dev;
+	unsigned flushed, read;
+	bool map_written, log_written;
+};
+
+static void load_watch_event(const struct trace_event *event, void *user)
+{
+	const uint64_t map_bytes = (uint64_t)JOURNAL_MAP_SECTOR * JOURNAL_SECTOR_BYTES;
+	const uint64_t log_bytes = (uint64_t)JOURNAL_LOG_SECTOR * JOURNAL_SECTOR_BYTES;
+	struct load_watch *watch = user;
+
+	if (event->op == BLK_FLUSH && event->completed_ns)
+		watch->flushed++;
+	if (event->op == BLK_READ && !event->completed_ns) {
+		/* What a killed process left in a cache is read only when it is durable. */
+		assert_int_equal(watch->flushed, 1);
+		watch->read++;
+	}
+	if (event->op == BLK_WRITE && event->offset_bytes >= map_bytes) {
+		watch->map_written = event->completed_ns != 0;
+		/* It stays in flight until the test lets go. */
+		if (!watch->map_written)
+			ram_dev_hold(watch->dev, true);
+	}
+	if (event->op == BLK_WRITE && event->offset_bytes >= log_bytes &&
+	    event->offset_bytes < map_bytes && !event->completed_ns) {
+		/* R-J2: what the old log says is in the map before a newer log takes its place. */
+		assert_true(watch->map_written);
+		watch->log_written = true;
+	}
+}
+
+/* R-J2, R-J6: durable before it is read, and the old log stands until the map has it. */
+static void test_a_load_flushes_first_and_writes_the_map_before_the_log(void **unused)
+{
+	struct loop *loop = loop_sim_new(4);
+	struct dirty_bitmap *none = dirty_bitmap_new(SIZE_BYTES, REGION_BYTES);
+	struct journal_wait wait = { .ready = ready };
+	struct load_watch watch = { 0 };
+	struct blk_dev *traced;
+	struct ram_dev *dev;
+
+	(void)unused;
+	journal_free(clean_journal(loop, none, &dev));
+	traced = wrap_trace_new(&dev->dev, 1);
+	wrap_trace_hook(traced, load_watch_event, &watch);
+	watch.dev = dev;
+	journal_load(traced, &identity, opened, NULL);
+	settle(loop);
+	list_init(&wait.node);
+	assert_false(journal_admit(made, 0, 4096, &wait));
+	settle(loop);
+	assert_false(watch.log_written);
+	ram_dev_hold(dev, false);
+	settle(loop);
+	while (!journal_admit(made, 0, 4096, &wait))
+		settle(loop);
+	settle(loop);
+	assert_true(watch.read > 0);
+	assert_true(watch.log_written);
+	journal_free(made);
+	blk_close(traced);
+	dirty_bitmap_free(none);
+	loop_free(loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_told_when_an_untouched_extent_leaves),
+		cmocka_unit_test(test_copied_under_a_checkpoint),
 		cmocka_unit_test(test_two_in_a_log_of_one),
 		cmocka_unit_test(test_loaded_journal_admits_without_a_checkpoint),
+		cmocka_unit_test(test_a_load_flushes_first_and_writes_the_map_before_the_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

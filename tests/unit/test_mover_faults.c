@@ -402,6 +402,35 @@ static void test_resuming_a_stuck_target_costs_the_guest_nothing(void **unused)
 	rig_free(rig);
 }
 
+/* The same when nothing is left under way: what hung has ended, and the next would hang again. */
+static void test_resuming_lets_the_copier_find_out(void **unused)
+{
+	struct rig *rig = new_rig(8 * MIB, MS);
+	struct guest guest;
+	struct err err;
+
+	(void)unused;
+	guest_start(&guest, rig, MIB);
+	rig_start(rig);
+	assert_true(rig_run_to_state(rig, MOVER_HOLD, NS_PER_S));
+	hang(rig, true);
+	assert_true(rig_run_to_state(rig, MOVER_PAUSED, 40 * NS_PER_S));
+	hang(rig, false);
+	rig_run_for(rig, NS_PER_S);
+	assert_true(mirror_is_settled(rig->mover->parts[0].mirror));
+	hang(rig, true);
+	guest.longest_ns = 0;
+	guest.range_bytes = 8 * MIB;    /* where the target is good: a leg would begin there */
+	assert_int_equal(mover_resume(rig->mover, &err), 0);
+	rig_run_for(rig, 20 * NS_PER_S);
+	assert_true(guest.longest_ns < 10 * MS);
+	hang(rig, false);
+	assert_true(rig_run_to_state(rig, MOVER_HOLD, 200 * NS_PER_S));
+	guest_stop(&guest);
+	assert_true(rig_disks_are_equal(rig));
+	rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -416,6 +445,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_a_probe_finds_something_to_ask),
 		cmocka_unit_test(test_the_back_off_grows),
 		cmocka_unit_test(test_resuming_a_stuck_target_costs_the_guest_nothing),
+		cmocka_unit_test(test_resuming_lets_the_copier_find_out),
 	};
 
 	if (argc > 1)

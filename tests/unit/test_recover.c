@@ -330,6 +330,106 @@ static void test_rest_of_a_target(void **state)
 	rest_of_a_target("t2-00", false);
 }
 
+/* ---- guests first ---- */
+
+struct served {
+	struct move_fixture *fixture;
+	unsigned settled;
+	bool ran;
+	enum recover_side sides[2];
+};
+
+static struct datastore *served_find(const char *name, void *user)
+{
+	struct served *served = user;
+
+	return served->fixture->ds[strcmp(name, "two") == 0];
+}
+
+/* Its disk could be attached here: nothing is deleted yet, of this move and the other. */
+static void served_settled(const struct move_record_info *move, enum recover_side side, void *user)
+{
+	struct served *served = user;
+
+	assert_true(served->settled < 2);
+	served->sides[move->id[1] - '1'] = side;
+	served->settled++;
+	assert_true(disk_exists(served->fixture, 0, "a.vmdk"));
+	assert_true(disk_exists(served->fixture, 1, "b.vmdk"));
+	assert_int_equal(stat_disk(served->fixture, side == RECOVER_TARGET,
+				   move->disks[0].source_path).identity.role, DISK_LIVE);
+}
+
+static void served_ran(struct recovery *recovery, const struct err *err, void *user)
+{
+	(void)recovery;
+	assert_null(err);
+	((struct served *)user)->ran = true;
+}
+
+static void put_named(struct move_fixture *fixture, unsigned ds, const char *path,
+		      enum disk_role role, const char *journal_id)
+{
+	struct disk_identity identity = { .uuid = { 1 }, .generation = 5 + ds, .role = role,
+					  .host_uuid = { 1 } };
+	struct ds_create_spec spec = { .size_bytes = MOVE_DISK_BYTES, .provision = PROVISION_THIN,
+				       .identity = &identity };
+
+	snprintf(identity.journal_id, sizeof(identity.journal_id), "%s", journal_id);
+	assert_int_equal(ds_disk_create(fixture->ds[ds], path, &spec, &fixture->err), 0);
+}
+
+static void put_move(struct move_fixture *fixture, const char *id, const char *path,
+		     enum move_record_state state, unsigned flags)
+{
+	struct move_record_disk disk = { .source_datastore = "one", .target_datastore = "two",
+					 .uuid = { 1 }, .source_generation = 5,
+					 .target_generation = 6, .source_has_identity = true,
+					 .target_has_identity = true };
+	struct move_record_info info = { .disk_count = 1, .disks = &disk };
+	struct move_record *record;
+
+	snprintf(disk.source_path, sizeof(disk.source_path), "%s", path);
+	snprintf(disk.target_path, sizeof(disk.target_path), "%s", path);
+	snprintf(info.id, sizeof(info.id), "%s", id);
+	put_named(fixture, 0, path, DISK_MOVING, id);
+	put_named(fixture, 1, path, DISK_INCOMING, id);
+	assert_int_equal(move_record_create(fixture->state_dir, &info, &record, &fixture->err), 0);
+	assert_int_equal(move_record_write(record, state, flags, NULL), 0);
+	move_record_free(record);
+}
+
+/*
+ * One move to finish, whose source may go, and one to roll back: the owner is told of both
+ * disks before the first deletion, which a store may take its time for.
+ */
+static void test_settled_before_anything_is_deleted(void **state)
+{
+	struct move_fixture fixture;
+	struct served served = { .fixture = &fixture };
+	struct recovery_options options = { .find_datastore = served_find,
+					    .settled = served_settled, .user = &served };
+	struct recovery *recovery;
+
+	(void)state;
+	open_world(&fixture);
+	put_move(&fixture, "t1-00", "a.vmdk", MOVE_COMMITTED, MOVE_DELETE_SOURCE);
+	put_move(&fixture, "t2-00", "b.vmdk", MOVE_ABORTED, 0);
+	options.state_dir = fixture.state_dir;
+	assert_int_equal(recovery_new(fixture.service, &options, &recovery, NULL), 0);
+	recovery_run(recovery, served_ran, &served);
+	wait_for(&fixture, &served.ran);
+	assert_int_equal(served.settled, 2);
+	assert_int_equal(served.sides[0], RECOVER_TARGET);
+	assert_int_equal(served.sides[1], RECOVER_SOURCE);
+	assert_int_equal(recovery_count(recovery), 0);
+	assert_int_equal(count_records(&fixture), 0);
+	assert_false(disk_exists(&fixture, 0, "a.vmdk"));
+	assert_false(disk_exists(&fixture, 1, "b.vmdk"));
+	recovery_free(recovery);
+	close_world(&fixture);
+}
+
 static void test_stranger_at_the_target_survives(void **state)
 {
 	struct move_fixture fixture;
@@ -383,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_keep_against_proof_is_refused),
 		cmocka_unit_test(test_damaged_record_waits),
 		cmocka_unit_test(test_rest_of_a_target),
+		cmocka_unit_test(test_settled_before_anything_is_deleted),
 		cmocka_unit_test(test_stranger_at_the_target_survives),
 		cmocka_unit_test(test_only_this_moves_unfinished_target_is_deleted),
 	};

@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "blkmirror/mirror/mover_private.h"
+#include "tests/lib/loop_thread.h"
 #include "tests/lib/move_fixture.h"
 #include "vmotion/relocate_private.h"
 
@@ -253,6 +255,60 @@ static void move_again(struct world *world, unsigned seed)
 	assert_int_equal(move.status.state, RELOCATE_COMPLETED);
 	assert_at(world, 1, 2);
 	assert_true(disk_has_pattern(&world->fixture, world->disk, seed));
+}
+
+/* ---- what is set while the mover is being made ---- */
+
+struct stopper {
+	struct task task;
+	struct latch reached, go_on;
+};
+
+static void stopper_run(struct task *task)
+{
+	struct stopper *stopper = container_of(task, struct stopper, task);
+
+	latch_raise(&stopper->reached);
+	CHECK(latch_wait(&stopper->go_on, 60 * NS_PER_S));
+}
+
+/*
+ * The I/O loop has made the mover, with the options of then, and the main loop has not heard of it
+ * yet: what an operator sets just then is not lost.
+ */
+static void test_set_while_the_mover_is_made(void **state)
+{
+	struct stopper stopper = { .task.run = stopper_run, .reached = LATCH_INIT,
+				   .go_on = LATCH_INIT };
+	struct world world;
+	struct move move = { 0 };
+	struct relocate_spec spec;
+
+	(void)state;
+	world_open(&world);
+	fill_disk(&world.fixture, world.disk, 5);
+	spec = move_spec(&world.fixture, &world.spec, 1);
+	spec.options.hold = true;
+	loop_send(disk_loop(world.disk), &stopper.task);
+	CHECK(latch_wait(&stopper.reached, 60 * NS_PER_S));
+	move_start(&move, &world.fixture, &spec);
+	while (strcmp(move.relocation->program[move.relocation->step].name, "start the mover") != 0)
+		wait_ns(&world.fixture, NS_PER_MS);
+	latch_raise(&stopper.go_on);
+	while (atomic_load(&move.relocation->io.mover_state) < 0)
+		usleep(100);
+	assert_false(move.relocation->mover_alive);
+	assert_int_equal(relocation_set_bandwidth(move.relocation, UINT64_C(987) << 20, NULL), 0);
+	move_wait_state(&move, RELOCATE_HELD);
+	while (move.relocation->verbs_under_way)
+		wait_ns(&world.fixture, NS_PER_MS);
+	assert_int_equal(move.relocation->io.mover->options.bandwidth_bytes_per_s,
+			 UINT64_C(987) << 20);
+	assert_int_equal(relocation_complete(move.relocation, NULL), 0);
+	move_wait_ended(&move);
+	assert_int_equal(move.status.state, RELOCATE_COMPLETED);
+	move_free(&move);
+	world_close(&world);
 }
 
 static void test_cancel_leaves_the_source(void **state)
@@ -697,6 +753,7 @@ int main(void)
 		cmocka_unit_test(test_moves_there_and_back),
 		cmocka_unit_test(test_two_disks_and_a_cold_one),
 		cmocka_unit_test(test_operators_verbs),
+		cmocka_unit_test(test_set_while_the_mover_is_made),
 		cmocka_unit_test(test_cancel_leaves_the_source),
 		cmocka_unit_test(test_cancel_while_preparing),
 		cmocka_unit_test(test_each_failing_operation_is_undone),

@@ -308,6 +308,31 @@ static void test_target_away(void **state)
 	end_world(&world);
 }
 
+/*
+ * R2: the target is lost again between being fetched and being resumed on: that is told, and the
+ * move does not count as running for ever.
+ */
+static void test_target_lost_when_fetched(void **state)
+{
+	struct world world;
+
+	(void)state;
+	make_world(&world, "killed");
+	ds_fault_hangable(true);
+	ds_fault_lose(true);
+	go_on(&world, false);
+	move_wait_state(&world.move, RELOCATE_PAUSED);
+	while (world.move.status.degraded_why.id != ERR_MOVE_SUSPECT)
+		loop_run(world.fixture.loop);
+	ds_fault_lose(false);
+	assert_int_equal(relocation_cancel(world.move.relocation, NULL), 0);
+	move_wait_ended(&world.move);
+	ds_fault_hangable(false);
+	assert_int_equal(world.move.status.state, RELOCATE_CANCELLED);
+	assert_nothing_left(&world);
+	end_world(&world);
+}
+
 static void test_target_away_and_cancelled(void **state)
 {
 	struct world world;
@@ -541,6 +566,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_paused_stays_paused),
 		cmocka_unit_test(test_killed_again),
 		cmocka_unit_test(test_target_away),
+		cmocka_unit_test(test_target_lost_when_fetched),
 		cmocka_unit_test(test_target_away_and_cancelled),
 		cmocka_unit_test(test_target_replaced),
 		cmocka_unit_test(test_target_of_another_move),

@@ -186,6 +186,82 @@ static void test_what_runs_is_stored(void **unused)
 	assert_int_equal(system(path), 0);
 }
 
+struct telling {
+	struct life *life;
+	unsigned told;
+	enum user_task_state state;
+	bool failed;
+	size_t rows;
+};
+
+static void told(struct user_task *task, const struct err *err, void *user)
+{
+	struct telling *telling = user;
+	json_t *rows = NULL;
+
+	telling->told++;
+	telling->state = task->state;
+	telling->failed = err != NULL;
+	if (!err) {
+		assert_int_equal(store_load(telling->life->store, "SELECT number FROM task", &rows,
+					    NULL), 0);
+		telling->rows = json_array_size(rows);
+		json_decref(rows);
+	}
+}
+
+static struct user_task *add_told(struct life *life, struct telling *telling)
+{
+	struct user_task *task = add_restorable(life, 4);
+
+	*telling = (struct telling){ .life = life };
+	task->stored = told;
+	task->stored_user = telling;
+	return task;
+}
+
+/* Who is told of a task finds it again: not before it is durable, and once, whatever becomes of it. */
+static void test_told_when_stored(void **unused)
+{
+	char dir[] = "/tmp/test-store-XXXXXX", path[64];
+	struct telling telling, cancelled, refused;
+	struct user_task *task;
+	struct life life;
+
+	(void)unused;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/tasks.db", dir);
+	life_begin(&life, path);
+	task = add_told(&life, &telling);
+	assert_int_equal(user_task_do(add_told(&life, &cancelled), TASK_CANCEL, NULL), 0);
+	assert_int_equal(telling.told + cancelled.told, 0);
+	/* Nor is it left to the next daemon before. */
+	assert_false(task_table_park(life.table));
+	drain(&life);
+	assert_int_equal(telling.told, 1);
+	assert_int_equal(telling.state, USER_TASK_QUEUED);
+	assert_true(telling.rows >= 1);
+	assert_int_equal(cancelled.told, 1);
+	assert_int_equal(cancelled.state, USER_TASK_CANCELLED);
+	assert_false(cancelled.failed);
+	/* What cannot be stored is told so, and has failed. */
+	assert_int_equal(store_exec_now(life.store, "ALTER TABLE task RENAME TO gone", NULL, 0, NULL),
+			 0);
+	add_told(&life, &refused);
+	drain(&life);
+	assert_int_equal(refused.told, 1);
+	assert_true(refused.failed);
+	assert_int_equal(refused.state, USER_TASK_FAILED);
+	user_task_move(task, USER_TASK_COMPLETED);
+	drain(&life);
+	task_table_free(life.table);
+	events_free(life.events);
+	store_close(life.store);
+	loop_free(life.loop);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
 static void test_tasks_survive(void **unused)
 {
 	char dir[] = "/tmp/test-store-XXXXXX", path[64];
@@ -499,6 +575,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_runs_is_stored),
+		cmocka_unit_test(test_told_when_stored),
 		cmocka_unit_test(test_tasks_survive),
 		cmocka_unit_test(test_tasks_are_restored),
 		cmocka_unit_test(test_schema_of_before),

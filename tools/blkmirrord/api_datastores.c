@@ -131,15 +131,56 @@ void api_datastore_add(struct api_call *call)
 			      request.secret_file, add_done, call);
 }
 
+static void remove_done(int rc, const struct err *err, void *user)
+{
+	struct api_call *call = user;
+
+	if (rc)
+		api_fail(call, err);
+	else
+		api_answer(call, 200, json_pack("{s:s}", "removed", api_param(call)));
+}
+
 void api_datastore_remove(struct api_call *call)
 {
 	struct daemon *daemon = api_daemon(call);
 	struct err err = { 0 };
 
-	if (inventory_remove(daemon->inventory, api_param(call), &err))
+	if (inventory_remove(daemon->inventory, api_param(call), remove_done, call, &err))
 		api_fail(call, &err);
-	else
-		api_answer(call, 200, json_pack("{s:s}", "removed", api_param(call)));
+}
+
+struct set_call {
+	struct api_call *call;
+	struct ds_entry *entry;         /* held */
+	uint64_t bandwidth, lease_ns;   /* as it was */
+	uint32_t budget;
+};
+
+static void set_stored(int rc, const struct err *err, void *user)
+{
+	struct set_call set = *(struct set_call *)user;
+
+	free(user);
+	ds_entry_put(set.entry);
+	if (!rc) {
+		api_answer(set.call, 200, entry_json(set.entry));
+		return;
+	}
+	set.entry->bandwidth = set.bandwidth;
+	set.entry->budget = set.budget;
+	set.entry->lease_ns = set.lease_ns;
+	api_fail(set.call, err);
+}
+
+static void set_apply(struct ds_entry *entry, const struct datastore_set_request *request)
+{
+	if (request->bandwidth_given)
+		entry->bandwidth = request->bandwidth;
+	if (request->budget_given)
+		entry->budget = (uint32_t)request->budget;
+	if (request->lease_given)
+		entry->lease_ns = request->lease_ns;
 }
 
 void api_datastore_set(struct api_call *call)
@@ -148,28 +189,24 @@ void api_datastore_set(struct api_call *call)
 	struct datastore_set_request request;
 	struct err err = { 0 };
 	struct ds_entry *entry;
+	struct set_call *set;
 
 	if (judge_datastore_set(api_body(call), &request, &err) ||
 	    !(entry = inventory_find(daemon->inventory, api_param(call), &err))) {
 		api_fail(call, &err);
 		return;
 	}
-	struct ds_entry before = *entry;
-
-	if (request.bandwidth_given)
-		entry->bandwidth = request.bandwidth;
-	if (request.budget_given)
-		entry->budget = (uint32_t)request.budget;
-	if (request.lease_given)
-		entry->lease_ns = request.lease_ns;
-	if (inventory_store_settings(daemon->inventory, entry, &err)) {
-		entry->bandwidth = before.bandwidth;
-		entry->budget = before.budget;
-		entry->lease_ns = before.lease_ns;
-		api_fail(call, &err);
+	set = malloc(sizeof(*set));
+	if (!set) {
+		api_answer(call, 200, NULL);
 		return;
 	}
-	api_answer(call, 200, entry_json(entry));
+	*set = (struct set_call){ .call = call, .entry = entry, .bandwidth = entry->bandwidth,
+				  .budget = entry->budget, .lease_ns = entry->lease_ns };
+	set_apply(entry, &request);
+	ds_entry_get(entry);
+	if (inventory_store_settings(daemon->inventory, entry, set_stored, set, &err))
+		set_stored(-EIO, &err, set);
 }
 
 /* ---- files ---- */

@@ -7,13 +7,26 @@
 #include "tools/blkmirrord/api_handlers.h"
 #include "tools/blkmirrord/task_kinds.h"
 
-static void answer_task(struct api_call *call, int rc, struct user_task *task,
-			const struct err *err)
+static void task_stored(struct user_task *task, const struct err *err, void *user)
 {
-	if (rc)
+	struct api_call *call = user;
+
+	if (err)
 		api_fail(call, err);
 	else
 		api_answer(call, 202, user_task_json(task));
+}
+
+/* Whoever has been told of a task finds it again, also after a crash: so it is told when it is durable. */
+static void answer_task(struct api_call *call, int rc, struct user_task *task,
+			const struct err *err)
+{
+	if (rc) {
+		api_fail(call, err);
+		return;
+	}
+	task->stored = task_stored;
+	task->stored_user = call;
 }
 
 /* ---- import, export, verify ---- */

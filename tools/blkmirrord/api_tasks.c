@@ -189,23 +189,38 @@ struct verb_call {
 	struct api_call *call;
 	struct task_follower follower;
 	struct timer timer;
-	struct user_task *task;
 	enum user_task_state before;
 };
 
+/* NULL: the daemon stops, and has left it to the next. */
+static struct user_task *verb_task(const struct verb_call *verb)
+{
+	return task_table_find(api_daemon(verb->call)->tasks, api_param(verb->call));
+}
+
 static void verb_answer(struct verb_call *verb)
 {
+	struct user_task *task = verb_task(verb);
+	struct err err;
+
 	task_table_unfollow(&verb->follower);
 	timer_stop(&verb->timer);
-	api_answer(verb->call, 200, user_task_json(verb->task));
+	if (task) {
+		api_answer(verb->call, 200, user_task_json(task));
+	} else {
+		err_set(&err, ERR_SHUTTING_DOWN, 0, "the daemon stops: %s is the next one's",
+			api_param(verb->call));
+		api_fail(verb->call, &err);
+	}
 	free(verb);
 }
 
 static void verb_woken(struct task_follower *follower)
 {
 	struct verb_call *verb = container_of(follower, struct verb_call, follower);
+	const struct user_task *task = verb_task(verb);
 
-	if (verb->task->state != verb->before)
+	if (!task || task->state != verb->before)
 		verb_answer(verb);
 }
 
@@ -225,7 +240,6 @@ static void verb_accepted(struct api_call *call, struct user_task *task,
 		return;
 	}
 	verb->call = call;
-	verb->task = task;
 	verb->before = before;
 	verb->follower.woken = verb_woken;
 	verb->follower.number = task->number;

@@ -200,6 +200,12 @@ static void again_fired(struct timer *timer)
 	attachment_try(container_of(timer, struct attachment, again));
 }
 
+void inventory_attach(struct inventory *inventory, struct attachment *attachment)
+{
+	CHECK(attachment->inventory == inventory);
+	attachment_try(attachment);
+}
+
 void inventory_attach_waiting(struct inventory *inventory)
 {
 	inventory->settling = false;

@@ -117,10 +117,14 @@ void inventory_add(struct inventory *inventory, const char *name, const char *ur
 		   const char *secret_file,
 		   void (*added)(struct ds_entry *entry, const struct err *err, void *user),
 		   void *user);
-/* ERR_DS_UNKNOWN, ERR_DS_IN_USE. */
-MUST_CHECK int inventory_remove(struct inventory *inventory, const char *name, struct err *err);
+/* ERR_DS_UNKNOWN, ERR_DS_IN_USE.  0: removed() follows; durable when it says 0, else it is back. */
+MUST_CHECK int inventory_remove(struct inventory *inventory, const char *name,
+				void (*removed)(int rc, const struct err *err, void *user),
+				void *user, struct err *err);
+/* 0: durable when stored() says 0. */
 MUST_CHECK int inventory_store_settings(struct inventory *inventory, struct ds_entry *entry,
-					struct err *err);
+					void (*stored)(int rc, const struct err *err, void *user),
+					void *user, struct err *err);
 struct ds_entry *inventory_find(struct inventory *inventory, const char *name, struct err *err);
 /* The same, and it must be open: ERR_DS_UNKNOWN, ERR_DS_UNREACHABLE. */
 struct ds_entry *inventory_open_entry(struct inventory *inventory, const char *name,
@@ -142,6 +146,9 @@ void inventory_sweep_sockets(struct inventory *inventory);
 
 /* Try every attachment that waits and whose datastore is up. */
 void inventory_attach_waiting(struct inventory *inventory);
+
+/* Try this one, if it waits and its datastore is up. */
+void inventory_attach(struct inventory *inventory, struct attachment *attachment);
 
 /*
  * A move goes on, and attaches this disk itself: from here to inventory_move_attached() nobody else

@@ -111,9 +111,43 @@ void inventory_add(struct inventory *inventory, const char *name, const char *ur
 	}
 }
 
-int inventory_remove(struct inventory *inventory, const char *name, struct err *err)
+/* ---- removing ---- */
+
+struct remove_request {
+	void (*removed)(int rc, const struct err *err, void *user);
+	void *user;
+	struct ds_entry *entry;
+};
+
+/* Nobody finds it since it was asked for; it is found again when it could not be forgotten. */
+static void remove_stored(int rc, const struct err *err, void *user)
+{
+	struct remove_request request = *(struct remove_request *)user;
+	struct ds_entry *entry = request.entry;
+	struct inventory *inventory = entry->inventory;
+
+	free(user);
+	if (rc) {
+		list_append(&inventory->entries, &entry->node);
+		ds_entry_retry(entry);
+		ds_entry_refresh(entry);
+	} else {
+		log_info("datastore", "%s is removed from the inventory", entry->name);
+		events_emit(inventory->events, "datastore_removed",
+			    json_pack("{s:s}", "datastore", entry->name));
+		entry->gone = true;
+		if (!entry->refreshing)
+			ds_entry_free(entry);
+	}
+	request.removed(rc, err, request.user);
+}
+
+int inventory_remove(struct inventory *inventory, const char *name,
+		     void (*removed)(int rc, const struct err *err, void *user), void *user,
+		     struct err *err)
 {
 	struct ds_entry *entry = inventory_find(inventory, name, err);
+	struct remove_request *request;
 	struct store_value value;
 	int rc;
 
@@ -131,22 +165,26 @@ int inventory_remove(struct inventory *inventory, const char *name, struct err *
 	    (entry->datastore && (relocate_uses(inventory->disks, entry->datastore) ||
 				  disk_service_uses(inventory->disks, entry->datastore))))
 		return err_set(err, ERR_DS_IN_USE, -EBUSY, "'%s' is in use", name);
+	request = malloc(sizeof(*request));
+	if (!request)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	*request = (struct remove_request){ .removed = removed, .user = user, .entry = entry };
 	value = STORE_TEXT(entry->name);
-	rc = store_exec(inventory->store, "DELETE FROM datastore WHERE name = ?1", &value, 1, NULL,
-			NULL, err);
-	if (rc)
+	rc = store_exec(inventory->store, "DELETE FROM datastore WHERE name = ?1", &value, 1,
+			remove_stored, request, err);
+	if (rc) {
+		free(request);
 		return rc;
-	log_info("datastore", "%s is removed from the inventory", entry->name);
-	events_emit(inventory->events, "datastore_removed",
-		    json_pack("{s:s}", "datastore", entry->name));
+	}
 	list_remove(&entry->node);
-	entry->gone = true;
-	if (!entry->refreshing)
-		ds_entry_free(entry);
+	timer_stop(&entry->retry);
+	timer_stop(&entry->refresh);
 	return 0;
 }
 
-int inventory_store_settings(struct inventory *inventory, struct ds_entry *entry, struct err *err)
+int inventory_store_settings(struct inventory *inventory, struct ds_entry *entry,
+			     void (*stored)(int rc, const struct err *err, void *user), void *user,
+			     struct err *err)
 {
 	struct store_value values[] = {
 		STORE_TEXT(entry->name),
@@ -158,5 +196,5 @@ int inventory_store_settings(struct inventory *inventory, struct ds_entry *entry
 	return store_exec(inventory->store,
 			  "UPDATE datastore SET bandwidth = ?2, budget = ?3, lease_ns = ?4 "
 			  "WHERE name = ?1",
-			  values, 4, NULL, NULL, err);
+			  values, 4, stored, user, err);
 }

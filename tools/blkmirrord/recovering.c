@@ -44,6 +44,24 @@ static bool move_resume(const struct move_record_info *move, void *user)
 	return task_restore_resume(move, user);
 }
 
+/* Guests come before the deletions that are left. */
+static void move_settled(const struct move_record_info *move, enum recover_side side, void *user)
+{
+	struct daemon *daemon = user;
+
+	for (uint32_t i = 0; i < move->disk_count; i++) {
+		const struct move_record_disk *disk = &move->disks[i];
+		bool on_target = side == RECOVER_TARGET;
+		struct attachment *attachment = inventory_attachment_of(
+			daemon->inventory,
+			on_target ? disk->target_datastore : disk->source_datastore,
+			on_target ? disk->target_path : disk->source_path);
+
+		if (attachment)
+			inventory_attach(daemon->inventory, attachment);
+	}
+}
+
 static void move_ended(const struct move_record_info *move, enum recover_side side, void *user)
 {
 	task_restore_ended(move, side, user);
@@ -107,6 +125,7 @@ int recovering_new(struct daemon *daemon, struct err *err)
 		.find_datastore = find_datastore,
 		.switched = move_switched,
 		.resume = move_resume,
+		.settled = move_settled,
 		.ended = move_ended,
 		.user = daemon,
 	};

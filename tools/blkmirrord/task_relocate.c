@@ -389,6 +389,8 @@ void relocate_changed(struct relocation *relocation, void *user)
 		user_task_changed(task);
 	else
 		user_task_move(task, state);
+	if (!user_task_state_ended(state))
+		relocate_go_on_if_wanted(relocate);
 }
 
 /* The switch stands: the attachments now lie on the targets, and the machine's row says so. */
@@ -538,6 +540,7 @@ static int task_pause(struct user_task *task, struct err *err)
 {
 	if (!relocate_task_of(task)->relocation)
 		return refuse_waiting(task, err);
+	relocate_task_of(task)->resume_wanted = false;
 	return relocation_pause(relocate_task_of(task)->relocation, err);
 }
 

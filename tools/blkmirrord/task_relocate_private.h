@@ -27,7 +27,7 @@ struct relocate_task {
 	bool start_paused;              /* as it was */
 	bool paused_for_source;         /* by nobody's word: goes on as soon as it can */
 	bool told_resumed;
-	bool resume_wanted;             /* when its target's datastore has been tried again */
+	bool resume_wanted;             /* when its targets' datastores have been tried */
 	struct attachment *attaching[MOVER_DISKS_MAX];  /* taken for the move, not answered yet */
 };
 
@@ -67,6 +67,8 @@ void relocate_not_resumed(struct relocate_task *relocate, const struct err *why)
 /* The verbs of a task that waits for its move. */
 int relocate_waiting_resume(struct relocate_task *relocate, struct err *err);
 int relocate_waiting_cancel(struct relocate_task *relocate, struct err *err);
+/* Its target's datastore has been tried, and somebody waits for that. */
+void relocate_go_on_if_wanted(struct relocate_task *relocate);
 /* Tell, once, what a resumed move begins with. */
 void relocate_tell_resumed(struct relocate_task *relocate);
 

@@ -23,14 +23,15 @@ json_t *relocate_request_json(const struct user_task *task)
 	if (!relocate->vm)
 		snprintf(target, sizeof(target), "%s:%s", request->target.datastore,
 			 request->target.path);
-	return json_pack("{s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
-			 "s:s, s:o}",
+	return json_pack("{s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, "
+			 "s:b, s:s, s:o}",
 			 "id", request->id, "disk", json_edge_text(disk), "target",
 			 json_edge_text(target), "provision", (int)request->provision, "mode",
 			 (int)request->mode, "priority", (int)task->priority, "weight",
 			 (json_int_t)task->weight, "bandwidth", (json_int_t)request->bandwidth,
 			 "max_stun_ns", (json_int_t)request->max_stun_ns, "target_timeout_ns",
-			 (json_int_t)request->target_timeout_ns, "keep_source",
+			 (json_int_t)request->target_timeout_ns, "latency_budget_ns",
+			 (json_int_t)request->latency_budget_ns, "keep_source",
 			 request->keep_source, "verify", request->verify, "hold", request->hold,
 			 "paused_for_source", relocate->paused_for_source, "vm",
 			 relocate->vm ? relocate->vm->id : "", "plan",
@@ -77,13 +78,14 @@ static bool read_request(const json_t *stored, struct relocate_task *relocate)
 	struct disk_relocate_request *request = &relocate->request;
 	const char *id, *disk, *target, *vm = "";
 	int provision, mode, priority, keep_source, verify, hold, paused_for_source;
-	json_int_t weight, bandwidth, max_stun, timeout;
+	json_int_t weight, bandwidth, max_stun, timeout, latency_budget = 0;
 
 	if (json_unpack((json_t *)stored,
-			"{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, "
-			"s?s}", "id", &id, "disk", &disk, "target", &target, "provision", &provision,
+			"{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s?I, s:b, s:b, s:b, "
+			"s:b, s?s}", "id", &id, "disk", &disk, "target", &target, "provision", &provision,
 			"mode", &mode, "priority", &priority, "weight", &weight, "bandwidth",
 			&bandwidth, "max_stun_ns", &max_stun, "target_timeout_ns", &timeout,
+			"latency_budget_ns", &latency_budget,
 			"keep_source", &keep_source, "verify", &verify, "hold", &hold,
 			"paused_for_source", &paused_for_source, "vm", &vm))
 		return false;
@@ -92,7 +94,8 @@ static bool read_request(const json_t *stored, struct relocate_task *relocate)
 	if (strlen(id) >= sizeof(request->id) || provision < PROVISION_SAME ||
 	    provision > PROVISION_EAGER || mode < MIRROR_SYNC || mode > MIRROR_ASYNC ||
 	    priority < TASK_PRIORITY_LOW || priority > TASK_PRIORITY_HIGH || weight < 1 ||
-	    weight > 1000 || bandwidth == 0 || max_stun < 0 || timeout < 0)
+	    weight > 1000 || bandwidth == 0 || max_stun < 0 || timeout < 0 ||
+	    latency_budget < 0)
 		return false;
 	if (!relocate->vm &&
 	    (!split_name(target, &request->target) ||
@@ -104,6 +107,7 @@ static bool read_request(const json_t *stored, struct relocate_task *relocate)
 	request->bandwidth = (uint64_t)bandwidth;       /* -1: UINT64_MAX, none */
 	request->max_stun_ns = (uint64_t)max_stun;
 	request->target_timeout_ns = (uint64_t)timeout;
+	request->latency_budget_ns = (uint64_t)latency_budget;
 	request->keep_source = keep_source;
 	request->verify = verify;
 	request->hold = hold;
@@ -286,11 +290,16 @@ static struct relocate_task *task_of_move(struct daemon *daemon, const char *mov
 	return NULL;
 }
 
+static bool has_target(const struct relocate_task *relocate, const struct ds_entry *entry);
+
 static struct datastore *find_datastore(const char *name, void *user)
 {
-	const struct relocate_task *relocate = user;
+	struct relocate_task *relocate = user;
 	struct ds_entry *entry = inventory_find(relocate->daemon->inventory, name, NULL);
 
+	/* It is not away, only slower than its source's: the move goes on when it is there. */
+	if (entry && has_target(relocate, entry) && !entry->datastore && entry->opening)
+		relocate->resume_wanted = true;
 	return entry ? entry->datastore : NULL;
 }
 
@@ -338,6 +347,7 @@ static void fill_options(const struct relocate_task *relocate, struct mover_opti
 							    relocate->place_count),
 		.max_stun_ns = request->max_stun_ns,
 		.leg_deadline_ns = request->target_timeout_ns,
+		.latency_budget_ns = request->latency_budget_ns,
 		.verify = request->verify,
 		.hold = request->hold,
 	};
@@ -594,6 +604,22 @@ static bool has_target(const struct relocate_task *relocate, const struct ds_ent
 	return false;
 }
 
+static bool is_opening(const struct relocate_task *relocate)
+{
+	for (uint32_t i = 0; i < relocate->place_count; i++)
+		if (relocate->places[i].target->opening)
+			return true;
+	return false;
+}
+
+/* Not before the move has found its target missing: while it looks for it, it runs. */
+void relocate_go_on_if_wanted(struct relocate_task *relocate)
+{
+	if (relocate->resume_wanted && relocate->status &&
+	    relocate->status->state == RELOCATE_PAUSED && !is_opening(relocate))
+		go_on(relocate);
+}
+
 void task_restore_tried(struct ds_entry *entry, void *user)
 {
 	struct daemon *daemon = user;
@@ -602,8 +628,8 @@ void task_restore_tried(struct ds_entry *entry, void *user)
 		struct user_task *next = task_table_next(daemon->tasks, task);
 
 		if (task->ops == &relocate_ops && !user_task_state_ended(task->state) &&
-		    relocate_task_of(task)->resume_wanted && has_target(relocate_task_of(task), entry))
-			go_on(relocate_task_of(task));
+		    has_target(relocate_task_of(task), entry))
+			relocate_go_on_if_wanted(relocate_task_of(task));
 		task = next;
 	}
 }

@@ -52,29 +52,37 @@ void task_table_persist(struct task_table *table, struct user_task *task)
 		log_error("task", "%s: its history is behind: %s", task->id, err.cause);
 }
 
-/* It cannot be made durable: then it is not begun either. */
-static void task_not_stored(struct task_table *table, uint64_t number, const struct err *err)
+/* Until then a crash forgets it: it does not begin, is told to nobody, and is not let go. */
+static bool task_is_stored(const struct task_table *table, const struct user_task *task)
 {
-	list_for_each (node, &table->live) {
-		struct user_task *task = list_entry(node, struct user_task, node);
+	return !table->store || task->number <= table->stored_number;
+}
 
-		if (task->number != number)
-			continue;
-		if (task->ops->dropped)
-			task->ops->dropped(task);
-		user_task_fail(task, err);
-		return;
-	}
+/* It cannot be made durable: then it is not begun either. */
+static void task_not_stored(struct user_task *task, const struct err *err)
+{
+	if (user_task_state_ended(task->state))
+		return;                 /* cancelled meanwhile */
+	if (task->ops->dropped)
+		task->ops->dropped(task);
+	user_task_fail(task, err);
 }
 
 /* New tasks are stored in the order of their numbers, none is left out. */
 static void task_stored(int rc, const struct err *err, void *user)
 {
 	struct task_table *table = user;
+	struct user_task *task = NULL;
 
 	table->stored_number++;
+	do {
+		task = task_table_next(table, task);
+		CHECK(task);            /* not let go before now */
+	} while (task->number != table->stored_number);
 	if (rc)
-		task_not_stored(table, table->stored_number, err);
+		task_not_stored(task, err);
+	if (task->stored)
+		task->stored(task, rc ? err : NULL, task->stored_user);
 	task_table_pump(table);
 }
 
@@ -265,6 +273,7 @@ int task_table_add(struct task_table *table, struct user_task *task, struct err 
 	task->created_ms = wall_now_ms();
 	if (task->weight == 0)
 		task->weight = 100;
+	task->stored = NULL;
 	rc = table->store ? task_put(table, task, task_stored, err) : 0;
 	if (rc)
 		return rc;
@@ -343,7 +352,7 @@ bool task_table_park(struct task_table *table)
 		if (!task->ops->park) {
 			if (user_task_do(task, TASK_CANCEL, &err))
 				log_debug("daemon", "%s: %s", task->id, err.cause);
-		} else if (task->ops->park(task)) {
+		} else if (task_is_stored(table, task) && task->ops->park(task)) {
 			leave_standing(table, task);
 		}
 	}
@@ -371,7 +380,7 @@ static void pump_priority(struct task_table *table, struct admission *admission,
 		if (task->state != USER_TASK_QUEUED || task->priority != priority)
 			continue;
 		/* Its number must never be another's: its move goes by it on the datastores. */
-		if (table->store && task->number > table->stored_number)
+		if (!task_is_stored(table, task))
 			continue;
 		if (admission_try(admission, &task->claim, waiting_for)) {
 			user_task_move(task, USER_TASK_RUNNING);
@@ -422,6 +431,21 @@ static void count_failure(struct task_table *table, enum err_id id)
 			table->failures[i]++;
 }
 
+static void forget_recent(struct task_table *table)
+{
+	while (table->recent_count > USER_TASKS_RECENT) {
+		struct user_task *oldest =
+			list_entry(list_first(&table->recent), struct user_task, node);
+
+		if (!task_is_stored(table, oldest))
+			return;
+		list_remove(&oldest->node);
+		table->recent_count--;
+		json_decref(oldest->result);
+		oldest->ops->release(oldest);
+	}
+}
+
 void task_table_task_moved(struct task_table *table, struct user_task *task)
 {
 	task_table_persist(table, task);
@@ -432,14 +456,8 @@ void task_table_task_moved(struct task_table *table, struct user_task *task)
 	list_remove(&task->node);
 	table->live_count--;
 	list_append(&table->recent, &task->node);
-	if (++table->recent_count > USER_TASKS_RECENT) {
-		struct user_task *oldest =
-			list_entry(list_pop(&table->recent), struct user_task, node);
-
-		table->recent_count--;
-		json_decref(oldest->result);
-		oldest->ops->release(oldest);
-	}
+	table->recent_count++;
+	forget_recent(table);
 	task_table_pump(table);
 }
 

@@ -98,6 +98,13 @@ struct user_task {
 	struct err error;
 	uint64_t stamp;                 /* of its last change */
 	struct list node;
+
+	/*
+	 * Set by who has added it, and not later: its number is durable; or (err) it could not be
+	 * made so, and the task has failed.  Runs once, later.  May be NULL.
+	 */
+	void (*stored)(struct user_task *task, const struct err *err, void *user);
+	void *stored_user;
 };
 
 struct task_table_options {
