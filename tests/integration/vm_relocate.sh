@@ -57,7 +57,8 @@ cat >"$dir/daemon.conf" <<END
 accel = $(guest_accel)
 kernel_roots = $GUEST_OUT
 END
-start() { start_daemon --config "$dir/daemon.conf"; }
+# Two I/O threads: the disks must stay on one over a restart, or they cannot switch together.
+start() { start_daemon --config "$dir/daemon.conf" --io-threads 2; }
 work="for e in /dev/input/event*; do (head -c 24 \$e >/dev/null; sync; poweroff -f) & done; alternate /dev/vda /dev/sda; echo ALT ENDED; sleep 100000"
 append="console=ttyS0 quiet loglevel=4 panic=-1 bm_modules=virtio_pci,virtio_blk,vmw_pvscsi,sd_mod,button,evdev bm_run=|22${work//|/|7C}|22"
 mkdir "$dir/a/web01"
