@@ -365,6 +365,7 @@ static void served_ran(struct recovery *recovery, const struct err *err, void *u
 	(void)recovery;
 	assert_null(err);
 	((struct served *)user)->ran = true;
+	loop_stop(((struct served *)user)->fixture->loop);
 }
 
 static void put_named(struct move_fixture *fixture, unsigned ds, const char *path,
