@@ -56,10 +56,10 @@ only_retired() {
 	check "$1: one of the small file" [ "$(find "$dir/a" "$dir/b" "$dir/c" -name '*.nvram' | wc -l)" = 1 ]
 }
 rounds=${ROUNDS:-24}
-places=("--to b --disk scsi0:1=c" "--to a" "--config-to c" "--to c --config-to b" "--to a --config-to c" "--config-to a")
+places=("--to b --disk scsi0:1=c" "--to a" "--config-to c" "--to c --config-to b" "--to a --config-to c" "--config-to a" "--disk scsi0:0=b --disk scsi0:1=b")
 declare -A ends=()
 for round in $(seq "$rounds"); do
-	place=${places[$((round % 6))]}
+	place=${places[$((round % 7))]}
 	# shellcheck disable=SC2086 # words are meant
 	task=$(b --json vm relocate vm1 $place --no-wait 2>/dev/null | jq -r '.id // empty')
 	[ -n "$task" ] || { ends[there]=$((${ends[there]:-0} + 1)); continue; }

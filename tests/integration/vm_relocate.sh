@@ -141,6 +141,11 @@ check "nothing is left at b and c: $(ls "$dir/b" "$dir/c")" [ -z "$(ls "$dir/b" 
 check "the files are at a" cmp -s "$dir/before/notes.txt" "$dir/a/web01/notes.txt"
 check "VMX at a" [ "$(vm_field .vmx)" = a:web01/web01.vmx ]
 
+# ---- killed at rest: the next move finds both disks on one thread ----
+stop_daemon KILL
+start
+works
+
 # ---- what is refused while it moves; then the daemon is killed in the middle ----
 code 0 --json vm relocate web01 --to b --config-to c --hold --no-wait
 task=$(jq -r .id "$dir/out")
