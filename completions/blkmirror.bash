@@ -24,7 +24,7 @@ _blkmirror_paths() {
 	folder=${word#*:}
 	[[ $folder == */* ]] && folder=${folder%/*} || folder=
 	blkmirror datastore files "$ds:$folder" 2>/dev/null | awk -F'\t' -v at="$ds:${folder:+$folder/}" \
-		'$2 == "dir" { print at $1 "/" } $2 == "disk" { print at $1 }'
+		'$2 == "dir" { print at $1 "/" } $2 == "disk" || $2 == "vmx" { print at $1 }'
 }
 
 _blkmirror() {
@@ -39,20 +39,24 @@ _blkmirror() {
 	fi
 	if [[ $COMP_CWORD -eq 1 ]]; then
 		words="$(_blkmirror_words) --json --socket --help --version"
-	elif [[ $COMP_CWORD -eq 2 && $noun =~ ^(datastore|disk|host|task)$ ]]; then
+	elif [[ $COMP_CWORD -eq 2 && $noun =~ ^(datastore|disk|vm|host|task)$ ]]; then
 		words="$(_blkmirror_words "$noun") --help"
 	elif [[ $word == -* ]]; then
 		if [[ $noun == events || $noun == recover ]]; then verb=; fi
 		words="$(_blkmirror_options "$noun" $verb) --json --help"
 	else
 		case $previous in
-		--to) words="$(_blkmirror_names datastore) $(_blkmirror_paths "$word")" ;;
+		--datastore | --config-to) words=$(_blkmirror_names datastore) ;;
+		--controller) words="virtio pvscsi lsilogic lsisas1068" ;;
+		--to) if [[ $noun == vm ]]; then words=$(_blkmirror_names datastore); else
+			words="$(_blkmirror_names datastore) $(_blkmirror_paths "$word")"; fi ;;
+		--disk) words= ;;
 		--provision) words="same thin thick eager" ;;
 		--mode) words="sync async" ;;
 		--export) words="nbd vhost-user" ;;
 		--priority) words="low normal high" ;;
 		--keep) words="source target" ;;
-		--socket | --secret-file)
+		--socket | --secret-file | --kernel | --initrd)
 			mapfile -t COMPREPLY < <(compgen -f -- "$word")
 			return
 			;;
@@ -69,6 +73,9 @@ _blkmirror() {
 				mapfile -t COMPREPLY < <(compgen -f -- "$word")
 				;;
 			disk\ *) words=$(_blkmirror_paths "$word") ;;
+			"vm register") words=$(_blkmirror_paths "$word") ;;
+			"vm create") ;;
+			vm\ *) words=$(_blkmirror_names vm) ;;
 			task\ *) words=$(_blkmirror_names task) ;;
 			recover\ *) words="list $(blkmirror recover list 2>/dev/null | cut -f1)" ;;
 			esac

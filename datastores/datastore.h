@@ -250,6 +250,29 @@ MUST_CHECK int ds_disk_delete(struct datastore *ds, const char *path,
 /* [worker] The operator's word that a dead holder's lock is void.  Says what it broke. */
 MUST_CHECK int ds_disk_unlock(struct datastore *ds, const char *path, struct err *err);
 
+/* ---- a machine's small files, and its memory image ---- */
+
+/* ERR_NOT_SUPPORTED where the kind holds disks only.  ERR_DISK_UNKNOWN: there is no such file. */
+
+/* [worker] The whole file.  -EFBIG with ERR_TOO_LARGE when it is longer than capacity. */
+MUST_CHECK int ds_file_read(struct datastore *ds, const char *path, char *bytes, size_t capacity,
+			    size_t *len, struct err *err);
+/*
+ * [worker] Atomically and durably: after a crash it holds the old bytes or the new.  must_be_new
+ * makes the folders on the way, and refuses what is there (ERR_DISK_EXISTS).  One writer at a time.
+ */
+MUST_CHECK int ds_file_write(struct datastore *ds, const char *path, const char *bytes, size_t len,
+			     bool must_be_new, struct err *err);
+/* [worker] A plain file, and its folder when that is empty then.  Durable when it returns. */
+MUST_CHECK int ds_file_delete(struct datastore *ds, const char *path, struct err *err);
+/*
+ * [worker] A descriptor (gives) that another process may read or write the file through: for
+ * reading; or, with create, for writing a new, empty one (what was there is replaced, folders on the
+ * way are made).
+ */
+MUST_CHECK int ds_file_descriptor(struct datastore *ds, const char *path, bool create, int *fd,
+				  struct err *err);
+
 /* ---- names ---- */
 
 /* "DS:path" into its halves; both judged.  ERR_USAGE, ERR_BAD_NAME, ERR_DS_PATH_ESCAPE. */

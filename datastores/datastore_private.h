@@ -69,6 +69,15 @@ struct datastore_ops {
 	int (*disk_delete)(struct datastore *ds, const char *path,
 			   const struct disk_identity *expected, struct err *err);
 	int (*disk_unlock)(struct datastore *ds, const char *path, struct err *err);
+	/* NULL, all of them: it holds disks only.  paths are judged. */
+	int (*file_read)(struct datastore *ds, const char *path, char *bytes, size_t capacity,
+			 size_t *len, struct err *err);
+	int (*file_write)(struct datastore *ds, const char *path, const char *bytes, size_t len,
+			  bool must_be_new, struct err *err);
+	int (*file_delete)(struct datastore *ds, const char *path, struct err *err);
+	/* NULL: another process cannot reach its files. */
+	int (*file_descriptor)(struct datastore *ds, const char *path, bool create, int *fd,
+			       struct err *err);
 };
 
 /* Embedded first in a kind's own struct. */

@@ -17,6 +17,7 @@
 #include "blkmirror/base/log.h"
 #include "blkmirror/blkdev/blk_file.h"
 #include "datastores/beneath.h"
+#include "datastores/ds_dir.h"
 #include "datastores/ds_tree.h"
 #include "datastores/provision.h"
 
@@ -31,6 +32,11 @@ static const struct tree_ops dir_files;
 static struct ds_dir *ds_dir_of(struct datastore *ds)
 {
 	return container_of(ds, struct ds_dir, tree.ds);
+}
+
+int ds_dir_root(struct datastore *ds)
+{
+	return ds_dir_of(ds)->root_fd;
 }
 
 static int root_of(struct ds_tree *tree)
@@ -505,4 +511,8 @@ const struct datastore_ops ds_dir_ops = {
 	.disk_open = tree_disk_open,
 	.disk_delete = tree_disk_delete,
 	.disk_unlock = tree_disk_unlock,
+	.file_read = dir_file_read,
+	.file_write = dir_file_write,
+	.file_delete = dir_file_delete,
+	.file_descriptor = dir_file_descriptor,
 };

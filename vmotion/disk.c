@@ -233,6 +233,7 @@ void disk_info(const struct disk *disk, struct disk_info *out)
 	snprintf(out->datastore, sizeof(out->datastore), "%s",
 		 datastore_name(disk_datastore(disk)));
 	snprintf(out->path, sizeof(out->path), "%s", disk_path(disk));
+	snprintf(out->group, sizeof(out->group), "%s", disk->group);
 	if (!disk->has_socket)
 		return;
 	snprintf(out->socket_path, sizeof(out->socket_path), "%s", disk->sock.path);

@@ -115,6 +115,7 @@ struct disk_info {
 	char uri[DISK_URI_BYTES];       /* nbd+unix:///ID?socket=PATH; "" without an NBD export */
 	char datastore[DS_NAME_BYTES];
 	char path[DS_PATH_BYTES];
+	char group[DISK_GROUP_BYTES];   /* "": none */
 	enum disk_export export_kind;
 	bool read_only;
 	bool moving;                    /* a relocation has it */

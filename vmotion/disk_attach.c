@@ -59,7 +59,7 @@ static void disk_closed(struct job *job)
 
 static void disk_close_run(struct job *job)
 {
-	ds_disk_close(disk_of_job(job)->opened);
+	ds_disk_close(disk_of_job(job)->op.opened);
 }
 
 /* D4 */
@@ -69,8 +69,12 @@ static void disk_close(struct disk *disk)
 		disk_forget(disk);
 		return;
 	}
-	submit_job(disk, datastore_worker(ds_disk_datastore(disk->opened)), disk_close_run,
-		   disk_closed);
+	/* From here it is the worker's: other attaches still look at where this disk lies. */
+	disk->datastore = ds_disk_datastore(disk->opened);
+	snprintf(disk->path, sizeof(disk->path), "%s", ds_disk_path(disk->opened));
+	disk->op.opened = disk->opened;
+	disk->opened = NULL;
+	submit_job(disk, datastore_worker(disk->datastore), disk_close_run, disk_closed);
 }
 
 static void disk_unlisten_run(struct job *job)

@@ -123,6 +123,31 @@
 	ERR_ROW(ERR_MEM_RECEIVE,         1857, 500, "Look at the memory of the receiving host; the guest goes on where it was.") \
 	ERR_ROW(ERR_MEM_SEND,            1858, 500, "Look at the link between the hosts; the guest goes on where it is.") \
 	ERR_ROW(ERR_MEM_LATE_WRITE,      1859, 500, "A device wrote into the stopped guest's memory: the guest goes on where it is; report it with the machine's devices.") \
+	ERR_ROW(ERR_VMX_SYNTAX,          1700, 400, "Correct the named line of the VMX file; nothing was changed.") \
+	ERR_ROW(ERR_VMX_LIMIT,           1701, 400, "Take out of the VMX file what the machine does not need.") \
+	ERR_ROW(ERR_VMX_DUPLICATE,       1702, 400, "Leave one line for that key in the VMX file.") \
+	ERR_ROW(ERR_VMX_BAD_VALUE,       1703, 400, "Correct that value in the VMX file; docs/VMX.md tells what each key takes.") \
+	ERR_ROW(ERR_VM_HARDWARE,         1704, 409, "Change the machine's hardware in its VMX file; docs/VMX.md lists what can be had.") \
+	ERR_ROW(ERR_VM_IGNORED,          1705, 409, "Nothing to do, if the machine can live without it.") \
+	ERR_ROW(ERR_VM_GUEST_DRIVER,     1706, 409, "Make sure that the guest has the driver, or choose another controller while it still runs.") \
+	ERR_ROW(ERR_VM_NO_MIGRATE,       1707, 409, "Move the disks to another controller before you rely on that.") \
+	ERR_ROW(ERR_VM_FOREIGN_SUSPEND,  1708, 409, "Resume it there and shut it down, or clear checkpoint.vmState: the guest then starts as after a power cut.") \
+	ERR_ROW(ERR_VM_NETWORK,          1709, 409, "Add that network to [networks] in the daemon's configuration, or change the machine's.") \
+	ERR_ROW(ERR_VM_QMP,              1710, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
+	ERR_ROW(ERR_VM_QMP_REFUSED,      1711, 500, "Look at the machine's qemu.log; 'blkmirror vm show' tells where it is.") \
+	ERR_ROW(ERR_VM_QMP_LATE,         1712, 504, "QEMU hangs: see whether its disks answer, then repeat the command or stop the machine with --force.") \
+	ERR_ROW(ERR_VM_FIRMWARE,         1713, 409, "Install OVMF and name it with efi_code and efi_vars in the daemon's configuration.") \
+	ERR_ROW(ERR_VM_KERNEL,           1714, 403, "Ask for the folder to be put into kernel_roots, or boot the machine from a disk.") \
+	ERR_ROW(ERR_VM_START,            1715, 500, "Look at the cause and at the machine's qemu.log; nothing runs.") \
+	ERR_ROW(ERR_VM_STATE,            1716, 409, "'blkmirror vm show' tells the state it is in.") \
+	ERR_ROW(ERR_VM_DIED,             1717, 500, "Look at the machine's qemu.log; start it again when the cause is mended.") \
+	ERR_ROW(ERR_VM_SUSPEND,          1718, 500, "The guest goes on; look at the cause and at the datastore's free space.") \
+	ERR_ROW(ERR_VM_RESUME,           1719, 500, "The image is still there: try again, or throw it away with 'vm stop --force' and start the guest afresh.") \
+	ERR_ROW(ERR_VM_UNKNOWN,          1720, 404, "'blkmirror vm list' shows the machines that are registered.") \
+	ERR_ROW(ERR_VM_EXISTS,           1721, 409, "Unregister the other one first, or name the machine by its id.") \
+	ERR_ROW(ERR_VM_DISK,             1722, 409, "Stop the machine first; its disks are detached then.") \
+	ERR_ROW(ERR_VM_MOVING,           1723, 409, "Wait for the task that is named, or cancel it.") \
+	ERR_ROW(ERR_VM_CONFIG_STAYED,    1724, 500, "The machine starts from where its VMX is; mend the other datastore, then 'vm relocate --config-to'.") \
 	ERR_ROW(ERR_VMFS_NOT_ONE,        1900, 409, "Name the partition or image that holds the volume, not the whole disk or a file in it.") \
 	ERR_ROW(ERR_VMFS_DAMAGED,        1901, 500, "Run 'vmfsctl fsck'; nothing was changed.") \
 	ERR_ROW(ERR_VMFS_UNSUPPORTED,    1902, 501, "This version cannot do it on such a volume; vmfsctl(8) says what it can.") \

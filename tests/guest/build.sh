@@ -3,7 +3,7 @@
 # build.sh [ledger] - make the test guest in build/guest: vmlinuz, initrd-base.cpio, ledger; or
 # the ledger alone.
 #
-# A busybox, an init, the ledger and the modules in modules.list with all they need.  Needs no
+# A busybox, an init, the ledger, the alternating writer and the modules in modules.list with all they need.  Needs no
 # root: the kernel makes the device nodes (devtmpfs).  Rebuilt when an input is newer.
 # Exit 77: no kernel can be had (see kernel.sh).
 set -euo pipefail
@@ -30,6 +30,14 @@ build_ledger()
 	gcc -std=gnu17 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -static -pthread \
 		"$here"/ledger*.c -o "$out/ledger.new"
 	mv "$out/ledger.new" "$out/ledger"
+}
+
+build_alternate()
+{
+	newer_than "$out/alternate" "$here/alternate.c" && return
+	gcc -std=gnu17 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -static "$here/alternate.c" \
+		-o "$out/alternate.new"
+	mv "$out/alternate.new" "$out/alternate"
 }
 
 find_busybox()
@@ -74,7 +82,7 @@ build_initrd()
 {
 	local busybox name file
 	busybox=$(find_busybox)
-	newer_than "$out/initrd-base.cpio" "$out/ledger" "$out/version" "$here/init" \
+	newer_than "$out/initrd-base.cpio" "$out/ledger" "$out/alternate" "$out/version" "$here/init" \
 		"$here/modules.list" "$here/build.sh" "$busybox" && return
 	version=$(cat "$out/version")
 	modules=$out/lib/modules/$version
@@ -83,6 +91,7 @@ build_initrd()
 	mkdir -p "$root/bin" "$root/lib/modules/$version"
 	cp "$busybox" "$root/bin/busybox"
 	cp "$out/ledger" "$root/bin/ledger"
+	cp "$out/alternate" "$root/bin/alternate"
 	install -m 755 "$here/init" "$root/init"
 	cp "$modules"/modules.{builtin,builtin.modinfo,order} "$root/lib/modules/$version/"
 	# No < <( ): a bare chroot lacks /dev/fd.
@@ -102,5 +111,6 @@ build_initrd()
 
 build_ledger
 [ "${1:-}" != ledger ] || exit 0
+build_alternate
 "$here/kernel.sh" "$out"
 build_initrd

@@ -144,6 +144,50 @@ status=$(key k1 /v1/disks '{"disk":"a:l/l.vmdk","size":"4MiB"}')
 check "reused" [ "$status $(jq -r .error.id "$dir/body")" = "409 BM-1015" ]
 check "... and nothing made" [ ! -e "$dir/a/l" ]
 
+# A machine and its disk while they move: what would be in the way is refused, with its reason.
+mkdir "$dir/a/vm"
+printf 'displayName = "moved"\nmemSize = "64"\nscsi0.present = "TRUE"\nscsi0.virtualDev = "virtio"\nscsi0:0.present = "TRUE"\nscsi0:0.fileName = "vm.vmdk"\n' >"$dir/a/vm/vm.vmx"
+cp "$dir/a/vm/vm.vmx" "$dir/vm.vmx"
+api POST /v1/disks '{"disk":"a:vm/vm.vmdk","size":"16MiB"}'
+api POST /v1/vms '{"vmx":"a:vm/vm.vmx"}'
+check "register" [ "$status" = 201 ]
+vm=$(jq -r .id "$dir/body")
+refused "nowhere to" 400 BM-1003 POST "/v1/vms/$vm/relocate" '{}'
+refused "no such machine" 404 BM-1720 POST /v1/vms/vm99/relocate '{"to":"b"}'
+refused "no such drive" 400 BM-1003 POST "/v1/vms/$vm/relocate" '{"disks":"scsi3:3=b"}'
+refused "a drive twice" 400 BM-1003 POST "/v1/vms/$vm/relocate" '{"disks":"scsi0:0=b,scsi0:0=a"}'
+refused "no drive at all" 400 BM-1003 POST "/v1/vms/$vm/relocate" '{"disks":"b"}'
+refused "there already" 409 BM-1300 POST "/v1/vms/$vm/relocate" '{"to":"a"}'
+refused "path escape" 400 BM-1108 POST "/v1/vms/$vm/relocate" '{"disks":"scsi0:0=b:../x"}'
+refused "unknown datastore of the VMX" 404 BM-1100 POST "/v1/vms/$vm/relocate" '{"config_to":"zz"}'
+api POST "/v1/vms/$vm/relocate" '{"to":"b","hold":true}'
+check "relocate" [ "$status" = 202 ]
+task=$(jq -r .id "$dir/body")
+for _ in $(seq 100); do
+	api GET "/v1/tasks/$task"
+	[ "$(jq -r .state "$dir/body")" != held ] || break
+	sleep 0.1
+done
+check "held" [ "$(jq -r .state "$dir/body")" = held ]
+refused "a second move" 409 BM-1723 POST "/v1/vms/$vm/relocate" '{"to":"a"}'
+refused "start" 409 BM-1723 POST "/v1/vms/$vm/start" '{}'
+refused "unregister" 409 BM-1723 DELETE "/v1/vms/$vm"
+refused "move the disk" 409 BM-1203 POST /v1/disks/relocate '{"disk":"a:vm/vm.vmdk","to":"b:x.vmdk"}'
+refused "resize" 409 BM-1203 POST /v1/disks/resize '{"disk":"a:vm/vm.vmdk","size":"32MiB"}'
+refused "delete" 409 BM-1203 POST /v1/disks/delete '{"disk":"a:vm/vm.vmdk"}'
+refused "attach" 409 BM-1203 POST /v1/disks/attach '{"disk":"a:vm/vm.vmdk"}'
+api POST "/v1/tasks/$task/cancel" '{}'
+for _ in $(seq 100); do
+	api GET "/v1/tasks/$task"
+	[ "$(jq -r .finished "$dir/body")" = null ] || break
+	sleep 0.1
+done
+check "cancelled" [ "$(jq -r .state "$dir/body")" = cancelled ]
+check "the VMX is as it was" cmp -s "$dir/vm.vmx" "$dir/a/vm/vm.vmx"
+check "nothing at b" [ ! -e "$dir/b/vm" ]
+api DELETE "/v1/vms/$vm"
+check "free again" [ "$status" = 200 ]
+
 # A second daemon on the same state.
 "$bin/blkmirrord" --state-dir "$dir/state" --run-dir "$dir/run2" >"$dir/second" 2>&1
 check "second daemon refused" [ $? = 1 ]

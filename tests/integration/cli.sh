@@ -23,10 +23,10 @@ in_page() {
 
 # ---- help, usage, no daemon ----
 code 0 --help
-check "help names every noun" [ "$(grep -cE '^  (datastore|disk|host|task|events|recover) ' "$dir/out")" -ge 6 ]
+check "help names every noun" [ "$(grep -cE '^  (datastore|disk|vm|host|task|events|recover) ' "$dir/out")" -ge 7 ]
 code 2
 code 0 --version
-grep -E '^  (datastore|disk|host|task|events|recover) ' <(b --help) | while read -r noun verb _; do
+grep -E '^  (datastore|disk|vm|host|task|events|recover) ' <(b --help) | while read -r noun verb _; do
 	case $noun in events | recover) verb= ;; esac
 	b "$noun" $verb --help >"$dir/help" || echo "no help for $noun $verb"
 	grep -q "^Usage: blkmirror $noun" "$dir/help" || echo "odd help for $noun $verb"
@@ -46,7 +46,7 @@ if command -v mandoc >/dev/null; then
 		grep -v 'referenced manual not found\|outdated mandoc.db' >"$dir/lint"
 	check "man pages are clean: $(cat "$dir/lint")" [ ! -s "$dir/lint" ]
 fi
-for noun in datastore disk host task; do
+for noun in datastore disk vm host task; do
 	code 0 $noun --help
 	code 2 $noun
 done

@@ -398,6 +398,42 @@ static void test_tasks_are_restored(void **unused)
 	restore_after(true);
 }
 
+/* Attachments of a version 1 store are there afterwards, in no group. */
+static void test_schema_of_before(void **unused)
+{
+	char dir[] = "/tmp/test-store-XXXXXX", path[64];
+	struct loop *loop = loop_new();
+	struct store *store = NULL;
+	struct err err = { 0 };
+	json_t *rows = NULL;
+	char *dumped;
+
+	(void)unused;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/tasks.db", dir);
+	assert_int_equal(store_open(loop, path, &store, &err), 0);
+	assert_int_equal(store_exec_now(store, "ALTER TABLE attachment DROP COLUMN disk_group", NULL, 0,
+					&err), 0);
+	assert_int_equal(store_exec_now(store, "INSERT INTO attachment VALUES('d1', 'a', 'x', 'nbd', "
+					"'/s', 0)", NULL, 0, &err), 0);
+	assert_int_equal(store_exec_now(store, "UPDATE meta SET value = 1 WHERE key = 'schema'", NULL,
+					0, &err), 0);
+	store_close(store);
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(store_open(loop, path, &store, &err), 0);
+		assert_int_equal(store_load(store, "SELECT id, disk_group, (SELECT value FROM meta "
+					    "WHERE key = 'schema') FROM attachment", &rows, &err), 0);
+		dumped = json_dumps(rows, JSON_COMPACT);
+		assert_string_equal(dumped, "[[\"d1\",\"\",2]]");
+		free(dumped);
+		json_decref(rows);
+		store_close(store);
+	}
+	loop_free(loop);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
 static void test_schema_of_the_future(void **unused)
 {
 	char dir[] = "/tmp/test-store-XXXXXX", path[64];
@@ -542,6 +578,7 @@ int main(void)
 		cmocka_unit_test(test_told_when_stored),
 		cmocka_unit_test(test_tasks_survive),
 		cmocka_unit_test(test_tasks_are_restored),
+		cmocka_unit_test(test_schema_of_before),
 		cmocka_unit_test(test_schema_of_the_future),
 		cmocka_unit_test(test_state_dir),
 		cmocka_unit_test(test_dying_daemon_is_waited_for),

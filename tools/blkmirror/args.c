@@ -71,8 +71,13 @@ static json_t *absolute_path(const char *value)
 	return json_string(path);
 }
 
-static json_t *value_json(const struct cli_option *option, const char *value)
+static json_t *value_json(const struct cli_option *option, const char *value,
+			  const struct cli_args *args, const char *key)
 {
+	const char *before = json_string_value(json_object_get(args->options, key));
+
+	if (option->type == CLI_LIST && before)
+		return json_sprintf("%s,%s", before, value);
 	if (option->type == CLI_NUMBER)
 		return json_integer((json_int_t)strtoull(value, NULL, 10));
 	if (option->type == CLI_FILE)
@@ -106,7 +111,7 @@ static int parse_option(const struct command *command, char **argv, struct cli_a
 		return err_set(err, ERR_USAGE, -EINVAL, "%s needs a value", option->name);
 	*taken = equals ? 1 : 2;
 	rc = check_value(option, value, err);
-	if (!rc && json_object_set_new(args->options, key, value_json(option, value)))
+	if (!rc && json_object_set_new(args->options, key, value_json(option, value, args, key)))
 		return err_set(err, ERR_USAGE, -EINVAL, "the value of %s is no UTF-8 text",
 			       option->name);
 	return rc;

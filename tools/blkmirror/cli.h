@@ -29,7 +29,8 @@ struct cli {
 	int width;                      /* of the terminal */
 };
 
-enum cli_option_type { CLI_FLAG, CLI_TEXT, CLI_NUMBER, CLI_SIZE, CLI_RATE, CLI_TIME, CLI_FILE };
+enum cli_option_type { CLI_FLAG, CLI_TEXT, CLI_NUMBER, CLI_SIZE, CLI_RATE, CLI_TIME, CLI_FILE,
+		       CLI_LIST };      /* may be given again: joined by commas */
 
 struct cli_option {
 	const char *name;               /* "--size" */
@@ -76,6 +77,7 @@ void cli_print_json(const json_t *value);
 extern const struct command datastore_commands[];
 extern const struct command disk_commands[];
 extern const struct command host_commands[];
+extern const struct command vm_commands[];
 extern const struct command task_commands[];
 extern const struct command event_commands[];
 extern const struct command recover_commands[];

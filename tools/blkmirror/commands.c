@@ -12,7 +12,7 @@
 
 #include "tools/common/json_edge.h"
 
-static const struct command *const nouns[] = { datastore_commands, disk_commands, host_commands,
+static const struct command *const nouns[] = { datastore_commands, disk_commands, vm_commands, host_commands,
 					       task_commands, event_commands, recover_commands };
 
 const struct command *command_at(unsigned index)

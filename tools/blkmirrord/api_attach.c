@@ -181,6 +181,7 @@ void api_disk_detach(struct api_call *call)
 	struct daemon *daemon = api_daemon(call);
 	struct disk_detach_request request;
 	struct attachment *attachment = NULL;
+	const struct vm_entry *owner;
 	struct detach_call *detach;
 	struct err err = { 0 };
 
@@ -190,6 +191,9 @@ void api_disk_detach(struct api_call *call)
 			err_set(&err, ERR_DISK_UNKNOWN, 0, "no disk '%s' is attached", request.id);
 		else if (attachment->attaching)
 			err_set(&err, ERR_BUSY, 0, "'%s' is being attached", request.id);
+		else if ((owner = vms_owner(daemon->vms, request.id)))
+			err_set(&err, ERR_VM_DISK, 0, "'%s' is a disk of the machine '%.100s', "
+				"which is %s", request.id, owner->name, vms_state_name(owner));
 	}
 	if (err.id != ERR_NONE) {
 		api_fail(call, &err);

@@ -17,4 +17,7 @@ json_t *attachment_json(const struct attachment *attachment);
 MUST_CHECK int disk_must_be_idle(struct daemon *daemon, const struct disk_name *name,
 				 struct err *err);
 
+/* A check's answer. */
+json_t *check_report_json(const struct check_report *report);
+
 #endif

@@ -44,6 +44,16 @@ void api_host_list(struct api_call *call);
 void api_host_add(struct api_call *call);
 void api_host_show(struct api_call *call);
 void api_host_remove(struct api_call *call);
+void api_vm_list(struct api_call *call);
+void api_vm_register(struct api_call *call);
+void api_vm_create(struct api_call *call);
+void api_vm_show(struct api_call *call);
+void api_vm_unregister(struct api_call *call);
+void api_vm_start(struct api_call *call);
+void api_vm_stop(struct api_call *call);
+void api_vm_suspend(struct api_call *call);
+void api_vm_resume(struct api_call *call);
+void api_vm_relocate(struct api_call *call);
 
 void api_events(struct api_call *call);
 void api_recover_list(struct api_call *call);

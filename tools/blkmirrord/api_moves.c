@@ -95,7 +95,7 @@ static json_t *errors_json(const struct err *errors, uint32_t count)
 	return list;
 }
 
-static json_t *report_json(const struct check_report *report)
+json_t *check_report_json(const struct check_report *report)
 {
 	return json_pack("{s:b, s:o, s:o, s:{s:I, s:I}}", "ok", report->error_count == 0, "errors",
 			 errors_json(report->errors, report->error_count), "warnings",
@@ -111,15 +111,14 @@ static void relocate_checked(const struct check_report *report, void *user)
 	struct user_task *task = NULL;
 	struct err err = { 0 };
 
-	ds_entry_put(relocate->place.source);
-	ds_entry_put(relocate->place.target);
+	relocate_unhold(&relocate->place, 1);
 	if (relocate->request.check) {
-		api_answer(call, 200, report_json(report));
+		api_answer(call, 200, check_report_json(report));
 	} else if (report->error_count) {
 		/* The refusal and all the others beside it. */
 		api_answer(call, err_http_status(report->errors[0].id),
 			   json_pack("{s:o, s:o}", "error", json_edge_err_object(&report->errors[0]),
-				     "check", report_json(report)));
+				     "check", check_report_json(report)));
 	} else {
 		int rc = task_relocate_add(api_daemon(call), &relocate->request, &task, &err);
 
@@ -138,6 +137,25 @@ static int relocate_prepare(struct relocate_call *relocate, struct err *err)
 	return rc;
 }
 
+/* Its VMX would go on naming the old place, and the machine would not start again. */
+static int judge_no_machine(struct daemon *daemon, const struct disk *disk, struct err *err)
+{
+	const struct vm_entry *owner;
+	struct disk_info info;
+
+	if (!disk)
+		return 0;
+	disk_info(disk, &info);
+	owner = vms_owner(daemon->vms, info.id);
+	if (!owner)
+		return 0;
+	err_set(err, ERR_VM_DISK, -EBUSY,
+		"'%s' is a disk of the machine '%.100s': by itself it may move only while that is "
+		"off, and the VMX must then name its new place", info.id, owner->name);
+	err_remedy(err, "Stop the machine, move the disk, and change its fileName in the VMX file.");
+	return -EBUSY;
+}
+
 void api_disk_relocate(struct api_call *call)
 {
 	struct daemon *daemon = api_daemon(call);
@@ -151,14 +169,14 @@ void api_disk_relocate(struct api_call *call)
 		return;
 	}
 	relocate->call = call;
-	if (relocate_prepare(relocate, &err)) {
+	if (relocate_prepare(relocate, &err) ||
+	    judge_no_machine(daemon, relocate->place.disk, &err)) {
 		free(relocate);
 		api_fail(call, &err);
 		return;
 	}
-	ds_entry_get(relocate->place.source);
-	ds_entry_get(relocate->place.target);
-	relocate_fill_spec(daemon, &relocate->request, &relocate->place, &disk_spec, &spec);
+	relocate_hold(&relocate->place, 1);
+	relocate_fill_spec(daemon, &relocate->request, &relocate->place, 1, &disk_spec, &spec);
 	spec.task_id = "check";
 	relocate_check(daemon->disks, &spec, relocate_checked, relocate);
 }

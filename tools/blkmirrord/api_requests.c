@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "vmotion/wire_identity.h"
+#include "blkmirror/base/units.h"
 
 #define US_MAX_STUN (UINT64_C(100) * NS_PER_S)
 #define TARGET_TIMEOUT_MIN_NS (100 * NS_PER_MS)
@@ -19,6 +20,7 @@ static const char *const provision_same_choices[] = { "same", "thin", "thick", "
 static const char *const export_choices[] = { "nbd", "vhost-user", NULL };
 static const char *const mode_choices[] = { "sync", "async", NULL };
 static const char *const keep_choices[] = { "source", "target", NULL };
+const char *const vm_controller_choices[] = { "virtio", "pvscsi", "lsilogic", "lsisas1068", NULL };
 const char *const priority_choices[] = { "low", "normal", "high", NULL };
 
 // clang-format off
@@ -146,6 +148,50 @@ static const struct json_field recover_fields[] = {
 	FLAG(recover_request, "other_side_is_dead", other_side_is_dead),
 };
 SHAPE(recover_shape, "Recover", recover_fields);
+
+static const struct json_field vm_register_fields[] = {
+	TEXT(vm_register_request, "vmx", text, true),
+};
+SHAPE(vm_register_shape, "VmRegister", vm_register_fields);
+
+static const struct json_field vm_create_fields[] = {
+	NAME(vm_create_request, "name", name, true),
+	NAME(vm_create_request, "datastore", datastore, true),
+	{ .name = "memory", .type = JSON_FIELD_SIZE, .required = true, AT(vm_create_request, memory_bytes), .min = UINT64_C(4) << 20, .max = (uint64_t)VM_MEMORY_MAX_MIB << 20 },
+	{ .name = "cpus", .type = JSON_FIELD_UINT, AT(vm_create_request, cpu_count), .min = 1, .max = VM_CPUS_MAX },
+	TEXT(vm_create_request, "disks", disks, false),
+	CHOICE(vm_create_request, "controller", controller_choice, vm_controller_choices),
+	TEXT(vm_create_request, "network", network, false),
+	FILE_PATH(vm_create_request, "kernel", kernel, false),
+	FILE_PATH(vm_create_request, "initrd", initrd, false),
+	TEXT(vm_create_request, "append", append, false),
+};
+SHAPE(vm_create_shape, "VmCreate", vm_create_fields);
+
+static const struct json_field vm_stop_fields[] = {
+	FLAG(vm_stop_request, "force", force),
+	{ .name = "timeout", .type = JSON_FIELD_TIME, AT(vm_stop_request, timeout_ns), .min = NS_PER_S, .max = 3600 * NS_PER_S },
+};
+SHAPE(vm_stop_shape, "VmStop", vm_stop_fields);
+
+static const struct json_field vm_relocate_fields[] = {
+	NAME(vm_relocate_request, "to", to, false),
+	NAME(vm_relocate_request, "config_to", config_to, false),
+	TEXT(vm_relocate_request, "disks", disks, false),
+	CHOICE(vm_relocate_request, "provision", options.provision_choice, provision_same_choices),
+	CHOICE(vm_relocate_request, "mode", options.mode_choice, mode_choices),
+	CHOICE(vm_relocate_request, "priority", options.priority_choice, priority_choices),
+	{ .name = "bandwidth", .type = JSON_FIELD_RATE, AT(vm_relocate_request, options.bandwidth), .min = RATE_MIN_BYTES },
+	{ .name = "max_stun", .type = JSON_FIELD_TIME, AT(vm_relocate_request, options.max_stun_ns), .min = NS_PER_MS, .max = US_MAX_STUN },
+	{ .name = "target_timeout", .type = JSON_FIELD_TIME, AT(vm_relocate_request, options.target_timeout_ns), .min = TARGET_TIMEOUT_MIN_NS, .max = TARGET_TIMEOUT_MAX_NS },
+	{ .name = "latency_budget", .type = JSON_FIELD_TIME, AT(vm_relocate_request, options.latency_budget_ns), .max = LATENCY_BUDGET_MAX_NS },
+	{ .name = "weight", .type = JSON_FIELD_UINT, AT(vm_relocate_request, options.weight), .min = 1, .max = 1000 },
+	FLAG(vm_relocate_request, "keep_source", options.keep_source),
+	FLAG(vm_relocate_request, "verify", options.verify),
+	FLAG(vm_relocate_request, "hold", options.hold),
+	FLAG(vm_relocate_request, "check", options.check),
+};
+SHAPE(vm_relocate_shape, "VmRelocate", vm_relocate_fields);
 
 static const struct json_shape nothing_shape = { "Nothing", NULL, 0 };
 // clang-format on
@@ -308,17 +354,32 @@ int judge_disk_verify(const json_t *body, struct disk_verify_request *out, struc
 	return rc;
 }
 
+static const struct disk_relocate_request relocate_defaults = {
+	.bandwidth = MOVER_RATE_UNLIMITED, .verify = true, .weight = 100, .priority_choice = 1,
+};
+
+/* What a move of one disk and of a machine have in common. */
+static int judge_relocate_options(const json_t *body, struct disk_relocate_request *out,
+				  struct err *err)
+{
+	out->provision = (enum provision)(PROVISION_SAME + (int)out->provision_choice);
+	out->mode = out->mode_choice ? MIRROR_ASYNC : MIRROR_SYNC;
+	if (!out->verify && !out->keep_source && json_object_get(body, "keep_source"))
+		return err_set(err, ERR_USAGE, -EINVAL,
+			       "a source is never deleted without verification");
+	if (!out->verify)
+		out->keep_source = true;
+	return 0;
+}
+
 int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, struct err *err)
 {
 	int rc;
 
-	*out = (struct disk_relocate_request){ .bandwidth = MOVER_RATE_UNLIMITED, .verify = true,
-					       .weight = 100, .priority_choice = 1 };
+	*out = relocate_defaults;
 	rc = json_edge_judge(body, &disk_relocate_shape, out, err);
 	if (rc)
 		return rc;
-	out->provision = (enum provision)(PROVISION_SAME + (int)out->provision_choice);
-	out->mode = out->mode_choice ? MIRROR_ASYNC : MIRROR_SYNC;
 	if (strchr(out->text, ':')) {
 		rc = judge_disk_name(out->text, &out->disk, err);
 	} else if (ds_name_is_valid(out->text)) {
@@ -329,12 +390,19 @@ int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, s
 	}
 	if (!rc)
 		rc = judge_target(out->to, &out->target, err);
-	if (!rc && !out->verify && !out->keep_source && json_object_get(body, "keep_source"))
-		rc = err_set(err, ERR_USAGE, -EINVAL,
-			     "a source is never deleted without verification");
-	if (!rc && !out->verify)
-		out->keep_source = true;
-	return rc;
+	return rc ? rc : judge_relocate_options(body, out, err);
+}
+
+int judge_vm_relocate(const json_t *body, struct vm_relocate_request *out, struct err *err)
+{
+	int rc;
+
+	*out = (struct vm_relocate_request){ .options = relocate_defaults };
+	rc = json_edge_judge(body, &vm_relocate_shape, out, err);
+	if (!rc && !out->to && !out->disks && !out->config_to)
+		rc = err_set(err, ERR_BAD_FIELD, -EINVAL,
+			     "'to', 'disks' or 'config_to' must say where to");
+	return rc ? rc : judge_relocate_options(body, &out->options, err);
 }
 
 int judge_host_add(const json_t *body, struct host_add_request *out, struct err *err)
@@ -359,6 +427,55 @@ int judge_task_set(const json_t *body, struct task_set_request *out, struct err 
 	if (!rc && json_object_size(body) == 0)
 		return err_set(err, ERR_BAD_FIELD, -EINVAL, "nothing to set is given");
 	return rc;
+}
+
+int judge_vm_register(const json_t *body, struct vm_register_request *out, struct err *err)
+{
+	int rc;
+
+	*out = (struct vm_register_request){ 0 };
+	rc = json_edge_judge(body, &vm_register_shape, out, err);
+	return rc ? rc : judge_disk_name(out->text, &out->vmx, err);
+}
+
+/* "10GiB,500MiB" */
+static int judge_disk_sizes(const char *text, struct vm_create_request *out, struct err *err)
+{
+	while (text) {
+		const char *comma = strchr(text, ',');
+		char size[64];
+		uint64_t bytes;
+
+		snprintf(size, sizeof(size), "%.*s",
+			 comma ? (int)MIN(comma - text, (ptrdiff_t)sizeof(size)) : (int)sizeof(size),
+			 text);
+		if (units_parse_size(size, &bytes, err))
+			return -EINVAL;
+		if (bytes < DS_DISK_SIZE_MIN || bytes > DS_DISK_SIZE_MAX || bytes % 512)
+			return err_set(err, ERR_DISK_BAD_SIZE, -EINVAL,
+				       "a disk cannot have %llu bytes", (unsigned long long)bytes);
+		if (out->disk_count == VMS_CREATE_DISKS)
+			return err_set(err, ERR_BAD_FIELD, -EINVAL, "'disks' takes at most %d",
+				       VMS_CREATE_DISKS);
+		out->disk_bytes[out->disk_count++] = bytes;
+		text = comma ? comma + 1 : NULL;
+	}
+	return 0;
+}
+
+int judge_vm_create(const json_t *body, struct vm_create_request *out, struct err *err)
+{
+	int rc;
+
+	*out = (struct vm_create_request){ .cpu_count = 1 };
+	rc = json_edge_judge(body, &vm_create_shape, out, err);
+	return rc ? rc : judge_disk_sizes(out->disks, out, err);
+}
+
+int judge_vm_stop(const json_t *body, struct vm_stop_request *out, struct err *err)
+{
+	*out = (struct vm_stop_request){ .timeout_ns = VM_STOP_TIMEOUT_NS };
+	return json_edge_judge(body, &vm_stop_shape, out, err);
 }
 
 int judge_recover(const json_t *body, struct recover_request *out, struct err *err)
@@ -406,6 +523,10 @@ JUDGE_ANY(disk_relocate, disk_relocate_request)
 JUDGE_ANY(host_add, host_add_request)
 JUDGE_ANY(task_set, task_set_request)
 JUDGE_ANY(recover, recover_request)
+JUDGE_ANY(vm_register, vm_register_request)
+JUDGE_ANY(vm_create, vm_create_request)
+JUDGE_ANY(vm_stop, vm_stop_request)
+JUDGE_ANY(vm_relocate, vm_relocate_request)
 
 static const struct {
 	const struct json_shape *shape;
@@ -419,7 +540,9 @@ static const struct {
 	{ &disk_unlock_shape, any_disk_unlock },     { &disk_verify_shape, any_disk_verify },
 	{ &disk_relocate_shape, any_disk_relocate }, { &task_set_shape, any_task_set },
 	{ &host_add_shape, any_host_add },
-	{ &recover_shape, any_recover },             { &nothing_shape, judge_nothing },
+	{ &recover_shape, any_recover },             { &vm_register_shape, any_vm_register },
+	{ &vm_create_shape, any_vm_create },         { &vm_stop_shape, any_vm_stop },
+	{ &vm_relocate_shape, any_vm_relocate },     { &nothing_shape, judge_nothing },
 };
 
 const struct json_shape *api_shape_at(unsigned index)

@@ -13,6 +13,7 @@
 #define BM_API_REQUESTS_H
 
 #include "datastores/datastore.h"
+#include "tools/blkmirrord/vms.h"
 #include "tools/common/json_edge.h"
 #include "vmotion/relocate.h"
 
@@ -112,6 +113,30 @@ struct recover_request {
 	bool keep_given, run_here, other_side_is_dead;
 };
 
+struct vm_register_request {
+	const char *text;
+	struct disk_name vmx;
+};
+
+struct vm_create_request {
+	const char *name, *datastore, *disks, *network, *kernel, *initrd, *append;
+	uint64_t memory_bytes, cpu_count;
+	unsigned controller_choice;
+	uint64_t disk_bytes[VMS_CREATE_DISKS];
+	uint32_t disk_count;
+};
+
+struct vm_relocate_request {
+	const char *to, *config_to;     /* datastores; NULL: stay */
+	const char *disks;              /* "scsi0:0=DS,scsi1:0=DS:path", or NULL */
+	struct disk_relocate_request options;   /* without the disk, and where to */
+};
+
+struct vm_stop_request {
+	bool force;
+	uint64_t timeout_ns;
+};
+
 int judge_datastore_add(const json_t *body, struct datastore_add_request *out, struct err *err);
 int judge_datastore_set(const json_t *body, struct datastore_set_request *out, struct err *err);
 int judge_disk_create(const json_t *body, struct disk_create_request *out, struct err *err);
@@ -127,6 +152,10 @@ int judge_disk_verify(const json_t *body, struct disk_verify_request *out, struc
 int judge_disk_relocate(const json_t *body, struct disk_relocate_request *out, struct err *err);
 int judge_host_add(const json_t *body, struct host_add_request *out, struct err *err);
 int judge_task_set(const json_t *body, struct task_set_request *out, struct err *err);
+int judge_vm_register(const json_t *body, struct vm_register_request *out, struct err *err);
+int judge_vm_create(const json_t *body, struct vm_create_request *out, struct err *err);
+int judge_vm_relocate(const json_t *body, struct vm_relocate_request *out, struct err *err);
+int judge_vm_stop(const json_t *body, struct vm_stop_request *out, struct err *err);
 int judge_recover(const json_t *body, struct recover_request *out, struct err *err);
 /* A verb that takes no field at all. */
 int judge_nothing(const json_t *body, struct err *err);
@@ -136,6 +165,7 @@ const struct json_shape *api_shape_at(unsigned index);
 /* Judge a body as the shape of that index, into scratch memory; for the fuzzer. */
 int api_judge_any(unsigned index, const json_t *body, struct err *err);
 
+extern const char *const vm_controller_choices[];       /* virtio, pvscsi ... */
 extern const char *const priority_choices[];    /* low, normal, high */
 
 #endif

@@ -144,6 +144,7 @@ void inventory_move_spec(const struct attachment *attachment, struct disk_attach
 	out->id = attachment->id;
 	out->socket_path = attachment->socket_path;
 	out->read_only = attachment->read_only;
+	out->group = attachment->group[0] ? attachment->group : NULL;
 }
 
 static void attachment_begin(struct attachment *attachment, struct ds_entry *entry)
@@ -266,7 +267,7 @@ static struct attachment *attachment_new(struct inventory *inventory, const char
 
 static int load_attachment(struct inventory *inventory, const json_t *row, struct err *err)
 {
-	const char *text[5];
+	const char *text[6];
 	struct attachment *attachment;
 
 	for (size_t i = 0; i < ARRAY_COUNT(text); i++) {
@@ -282,7 +283,8 @@ static int load_attachment(struct inventory *inventory, const json_t *row, struc
 		return err_set(err, ERR_STATE_DIR, -EINVAL, "a stored attachment has export '%s'",
 			       text[3]);
 	snprintf(attachment->socket_path, sizeof(attachment->socket_path), "%s", text[4]);
-	attachment->read_only = json_integer_value(json_array_get(row, 5)) != 0;
+	snprintf(attachment->group, sizeof(attachment->group), "%s", text[5]);
+	attachment->read_only = json_integer_value(json_array_get(row, 6)) != 0;
 	attachment->in_move = inventory->in_move &&
 			      inventory->in_move(attachment->datastore, attachment->path,
 						 inventory->came_up_user);
@@ -296,7 +298,7 @@ int attachments_load(struct inventory *inventory, struct err *err)
 	json_t *rows = NULL, *row;
 	size_t i;
 	int rc = store_load(inventory->store,
-			    "SELECT id, datastore, path, export, socket, read_only "
+			    "SELECT id, datastore, path, export, socket, disk_group, read_only "
 			    "FROM attachment ORDER BY id",
 			    &rows, err);
 
@@ -333,16 +335,18 @@ int inventory_attached(struct inventory *inventory, struct ds_entry *entry, stru
 	attachment->read_only = info.read_only;
 	attachment->disk = disk;
 	snprintf(attachment->socket_path, sizeof(attachment->socket_path), "%s", info.socket_path);
+	snprintf(attachment->group, sizeof(attachment->group), "%s", info.group);
 
 	struct store_value values[] = {
 		STORE_TEXT(attachment->id), STORE_TEXT(attachment->datastore),
 		STORE_TEXT(attachment->path), STORE_TEXT(disk_export_name(info.export_kind)),
 		STORE_TEXT(attachment->socket_path), STORE_INT(info.read_only),
+		STORE_TEXT(attachment->group),
 	};
 
 	rc = store_exec(inventory->store,
-			"INSERT OR REPLACE INTO attachment VALUES(?1, ?2, ?3, ?4, ?5, ?6)", values,
-			6, stored, user, err);
+			"INSERT OR REPLACE INTO attachment VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", values,
+			7, stored, user, err);
 	if (rc) {
 		attachment_free(attachment);
 		return rc;

@@ -24,14 +24,24 @@ void config_init(struct daemon_config *config)
 	config->datastore_budget = 128;
 	config->tasks_kept = 10000;
 	config->events_kept = 10000;
+	snprintf(config->vm.qemu, sizeof(config->vm.qemu), "/usr/bin/qemu-system-x86_64");
+	snprintf(config->vm.accel, sizeof(config->vm.accel), "auto");
+	config->vm.sandbox = true;
+	config->vm.reconnect_s = 300;
+}
+
+static void roots_release(char **roots, uint32_t *count)
+{
+	for (uint32_t i = 0; i < *count; i++)
+		free(roots[i]);
+	*count = 0;
+	roots[0] = NULL;
 }
 
 void config_release(struct daemon_config *config)
 {
-	for (uint32_t i = 0; i < config->allowed_root_count; i++)
-		free(config->allowed_roots[i]);
-	config->allowed_root_count = 0;
-	config->allowed_roots[0] = NULL;
+	roots_release(config->allowed_roots, &config->allowed_root_count);
+	roots_release(config->vm.kernel_roots, &config->vm.kernel_root_count);
 }
 
 /* ---- values ---- */
@@ -81,28 +91,30 @@ static int set_address(char *out, const char *key, const char *value, struct err
 	return set_text(out, CONFIG_ADDRESS_BYTES, key, value, err);
 }
 
-static int add_root(struct daemon_config *config, const char *root, struct err *err)
+static int add_root(char **roots, uint32_t *count, const char *key, const char *root,
+		    struct err *err)
 {
 	size_t len = strlen(root);
 	char *copy;
 
 	if (root[0] != '/')
 		return err_set(err, ERR_BAD_CONFIG, -EINVAL,
-			       "'allowed_roots' needs absolute paths, not '%s'", root);
-	if (config->allowed_root_count == CONFIG_ROOTS_MAX)
-		return err_set(err, ERR_BAD_CONFIG, -EINVAL, "'allowed_roots' takes at most %d paths",
+			       "'%s' needs absolute paths, not '%s'", key, root);
+	if (*count == CONFIG_ROOTS_MAX)
+		return err_set(err, ERR_BAD_CONFIG, -EINVAL, "'%s' takes at most %d paths", key,
 			       CONFIG_ROOTS_MAX);
 	copy = strdup(root);
 	if (!copy)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
 	while (len > 1 && copy[len - 1] == '/')
 		copy[--len] = '\0';
-	config->allowed_roots[config->allowed_root_count++] = copy;
-	config->allowed_roots[config->allowed_root_count] = NULL;
+	roots[(*count)++] = copy;
+	roots[*count] = NULL;
 	return 0;
 }
 
-static int set_roots(struct daemon_config *config, const char *value, struct err *err)
+static int set_roots(char **roots, uint32_t *count, const char *key, const char *value,
+		     struct err *err)
 {
 	char *copy = strdup(value);
 	char *rest = copy;
@@ -110,10 +122,10 @@ static int set_roots(struct daemon_config *config, const char *value, struct err
 
 	if (!copy)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	config_release(config);
+	roots_release(roots, count);
 	for (char *root; !rc && (root = strsep(&rest, ": \t"));)
 		if (*root)
-			rc = add_root(config, root, err);
+			rc = add_root(roots, count, key, root, err);
 	free(copy);
 	return rc;
 }
@@ -188,7 +200,8 @@ static int set_daemon(struct daemon_config *config, const char *key, const char 
 	if (strcmp(key, "io_threads") == 0)
 		return set_number(&config->io_threads, 1, 256, key, value, err);
 	if (strcmp(key, "allowed_roots") == 0)
-		return set_roots(config, value, err);
+		return set_roots(config->allowed_roots, &config->allowed_root_count, key, value,
+				 err);
 	if (strcmp(key, "log_level") == 0) {
 		if (log_level_parse(value, &config->log_level))
 			return 0;
@@ -212,6 +225,63 @@ static int set_limits(struct daemon_config *config, const char *key, const char 
 	return err_set(err, ERR_BAD_CONFIG, -EINVAL, "unknown key '%s' in [limits]", key);
 }
 
+static int set_flag(bool *out, const char *key, const char *value, struct err *err)
+{
+	*out = strcmp(value, "yes") == 0;
+	if (*out || strcmp(value, "no") == 0)
+		return 0;
+	return err_set(err, ERR_BAD_CONFIG, -EINVAL, "'%s' must be yes or no, not '%s'", key, value);
+}
+
+static int set_accel(struct vm_settings *vm, const char *value, struct err *err)
+{
+	if (strcmp(value, "auto") != 0 && strcmp(value, "kvm") != 0 && strcmp(value, "tcg") != 0)
+		return err_set(err, ERR_BAD_CONFIG, -EINVAL,
+			       "'accel' must be auto, kvm or tcg, not '%s'", value);
+	snprintf(vm->accel, sizeof(vm->accel), "%s", value);
+	return 0;
+}
+
+static int set_vm(struct vm_settings *vm, const char *key, const char *value, struct err *err)
+{
+	if (strcmp(key, "qemu") == 0)
+		return set_dir(vm->qemu, sizeof(vm->qemu), key, value, err);
+	if (strcmp(key, "accel") == 0)
+		return set_accel(vm, value, err);
+	if (strcmp(key, "cpu") == 0)
+		return set_text(vm->cpu, sizeof(vm->cpu), key, value, err);
+	if (strcmp(key, "user") == 0)
+		return set_text(vm->user, sizeof(vm->user), key, value, err);
+	if (strcmp(key, "efi_code") == 0)
+		return set_dir(vm->efi_code, sizeof(vm->efi_code), key, value, err);
+	if (strcmp(key, "efi_vars") == 0)
+		return set_dir(vm->efi_vars, sizeof(vm->efi_vars), key, value, err);
+	if (strcmp(key, "kernel_roots") == 0)
+		return set_roots(vm->kernel_roots, &vm->kernel_root_count, key, value, err);
+	if (strcmp(key, "sandbox") == 0)
+		return set_flag(&vm->sandbox, key, value, err);
+	if (strcmp(key, "reconnect_s") == 0)
+		return set_number(&vm->reconnect_s, 10, 86400, key, value, err);
+	return err_set(err, ERR_BAD_CONFIG, -EINVAL, "unknown key '%s' in [vm]", key);
+}
+
+/* The last word on a name counts, as with every key. */
+static int set_network(struct vm_settings *vm, const char *name, const char *value,
+		       struct err *err)
+{
+	uint32_t i = 0;
+
+	while (i < vm->network_count && strcmp(vm->networks[i].name, name) != 0)
+		i++;
+	if (i == QEMU_NETWORKS_MAX)
+		return err_set(err, ERR_BAD_CONFIG, -EINVAL, "[networks] takes at most %d",
+			       QEMU_NETWORKS_MAX);
+	if (qemu_network_parse(name, value, &vm->networks[i], err))
+		return -EINVAL;
+	vm->network_count = MAX(vm->network_count, i + 1);
+	return 0;
+}
+
 int config_set(struct daemon_config *config, const char *section, const char *key,
 	       const char *value, struct err *err)
 {
@@ -219,6 +289,10 @@ int config_set(struct daemon_config *config, const char *section, const char *ke
 		return set_daemon(config, key, value, err);
 	if (strcmp(section, "limits") == 0)
 		return set_limits(config, key, value, err);
+	if (strcmp(section, "vm") == 0)
+		return set_vm(&config->vm, key, value, err);
+	if (strcmp(section, "networks") == 0)
+		return set_network(&config->vm, key, value, err);
 	return err_set(err, ERR_BAD_CONFIG, -EINVAL, "unknown section [%s]", section);
 }
 

@@ -3,7 +3,7 @@
  * config.h - what the daemon was told: defaults, then files, then the command line.
  *
  * Files: FILE (/etc/blkmirror/blkmirrord.conf) and FILE's folder conf.d/ *.conf in order of
- * name; INI, sections [daemon] and [limits].  An unknown section, key or value is refused
+ * name; INI, sections [daemon], [limits], [vm] and [networks].  An unknown section, key or value is refused
  * with file and line.  The default file may be missing, a named one may not.
  */
 #ifndef BM_CONFIG_H
@@ -15,11 +15,27 @@
 
 #include "blkmirror/base/err.h"
 #include "blkmirror/base/log.h"
+#include "vmotion/qemu_args.h"
 #include "vmotion/socket_holder.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/blkmirror/blkmirrord.conf"
 #define CONFIG_ROOTS_MAX 32
 #define CONFIG_ADDRESS_BYTES 128
+
+/* How machines are run; "" and NULL: not set. */
+struct vm_settings {
+	char qemu[PATH_MAX];            /* the program */
+	char accel[8];                  /* "auto", "kvm", "tcg" */
+	char cpu[128];
+	char user[64];                  /* who runs QEMU */
+	char efi_code[PATH_MAX], efi_vars[PATH_MAX];
+	char *kernel_roots[CONFIG_ROOTS_MAX + 1];       /* NULL-terminated; owned */
+	uint32_t kernel_root_count;
+	bool sandbox;
+	uint32_t reconnect_s;
+	struct qemu_network networks[QEMU_NETWORKS_MAX];
+	uint32_t network_count;
+};
 
 struct daemon_config {
 	char file[PATH_MAX];
@@ -39,6 +55,7 @@ struct daemon_config {
 	uint32_t datastore_budget;      /* units; a relocation takes 16 on each side */
 	uint32_t tasks_kept;
 	uint32_t events_kept;
+	struct vm_settings vm;
 };
 
 void config_init(struct daemon_config *config);

@@ -146,6 +146,7 @@ static void daemon_listen(struct daemon *daemon)
 		return;
 	daemon->listening = true;
 	timer_stop(&daemon->restore_timer);
+	vms_adopt(daemon->vms);
 	if (listen_api(daemon, &err)) {
 		log_error("daemon", "%s (%s)", err.cause, err_name(err.id));
 		daemon_stop(daemon);
@@ -251,6 +252,20 @@ static bool in_move(const char *datastore, const char *path, void *user)
 	return moves_named_has(daemon->named, datastore, path);
 }
 
+static int build_vms(struct daemon *daemon, struct err *err)
+{
+	struct vms_options options = {
+		.loop = daemon->loop,
+		.store = daemon->store,
+		.events = daemon->events,
+		.inventory = daemon->inventory,
+		.disks = daemon->disks,
+		.config = &daemon->config,
+	};
+
+	return vms_new(&options, &daemon->vms, err);
+}
+
 static int build_services(struct daemon *daemon, struct err *err)
 {
 	struct disk_service_options disks = { .run_dir = daemon->config.run_dir,
@@ -298,6 +313,8 @@ static int build_services(struct daemon *daemon, struct err *err)
 		rc = task_table_new(&tasks, &daemon->tasks, err);
 	moves_named_free(daemon->named);        /* each attachment knows now */
 	daemon->named = NULL;
+	if (!rc)
+		rc = build_vms(daemon, err);
 	if (!rc)
 		rc = open_hosts(daemon, err);
 	if (!rc)

@@ -27,6 +27,7 @@
 #include "tools/blkmirrord/bulk_thread.h"
 #include "tools/blkmirrord/store.h"
 #include "tools/blkmirrord/user_task.h"
+#include "tools/blkmirrord/vms.h"
 
 struct daemon {
 	struct loop *loop;
@@ -39,6 +40,7 @@ struct daemon {
 	struct moves_named *named;      /* disks that interrupted moves are about; at the start */
 	struct disk_service *disks;
 	struct inventory *inventory;
+	struct vms *vms;
 	struct recovery *recovery;
 	bool recover_again;             /* a datastore came up while it ran */
 	bool recovered;                 /* it has run, or runs, since the start */

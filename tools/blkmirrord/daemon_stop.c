@@ -76,6 +76,8 @@ static const char *stop_round(struct daemon *daemon)
 		return "tasks";
 	if (recovery_is_busy(daemon->recovery))
 		return "interrupted moves";
+	if (vms_is_busy(daemon->vms))
+		return "machines";
 	if (detach_some(daemon))
 		return "disks";
 	if (disk_service_is_busy(daemon->disks))
@@ -122,6 +124,7 @@ void daemon_stop(struct daemon *daemon)
 	task_table_close_admission(daemon->tasks);
 	inventory_stop(daemon->inventory);
 	hosts_stop(daemon->hosts);
+	vms_stop(daemon->vms);
 	if (daemon->api)
 		api_server_quiesce(daemon->api);
 	if (daemon->http)
@@ -142,6 +145,7 @@ bool daemon_finish(struct daemon *daemon)
 	api_server_free(daemon->api);
 	api_server_free(daemon->http);
 	hosts_free(daemon->hosts);
+	vms_free(daemon->vms);
 	inventory_free(daemon->inventory);
 	task_table_free(daemon->tasks);
 	recovery_free(daemon->recovery);

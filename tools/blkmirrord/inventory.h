@@ -60,6 +60,7 @@ struct attachment {
 	char path[DS_PATH_BYTES];
 	enum disk_export export_kind;
 	char socket_path[DISK_SOCKET_BYTES];
+	char group[DISK_GROUP_BYTES];   /* disk_attach_spec's; "": none */
 	bool read_only;
 	struct disk *disk;              /* NULL: not attached (yet) */
 	struct ds_entry *entry;         /* held while attached */

@@ -7,6 +7,7 @@
 
 #include "blkmirror/base/log.h"
 #include "tools/blkmirrord/task_restore.h"
+#include "tools/blkmirrord/vms_move.h"
 
 static struct datastore *find_datastore(const char *name, void *user)
 {
@@ -35,7 +36,7 @@ static int move_switched(const struct move_record_info *move, void *user)
 
 	for (uint32_t i = 0; !rc && i < move->disk_count; i++)
 		rc = disk_switched(user, &move->disks[i]);
-	return rc;
+	return rc ? rc : vms_move_committed(((struct daemon *)user)->vms, move->id);
 }
 
 static bool move_resume(const struct move_record_info *move, void *user)

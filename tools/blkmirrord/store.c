@@ -40,8 +40,15 @@ static const char schema_sql[] =
 	"CREATE TABLE datastore(name TEXT PRIMARY KEY, url TEXT NOT NULL, secret_file TEXT,"
 	"  bandwidth INTEGER, budget INTEGER, lease_ns INTEGER) STRICT;"
 	"CREATE TABLE attachment(id TEXT PRIMARY KEY, datastore TEXT NOT NULL, path TEXT NOT NULL,"
-	"  export TEXT NOT NULL, socket TEXT NOT NULL, read_only INTEGER NOT NULL) STRICT;"
-	"INSERT INTO meta VALUES('schema', 1);";
+	"  export TEXT NOT NULL, socket TEXT NOT NULL, read_only INTEGER NOT NULL,"
+	"  disk_group TEXT NOT NULL DEFAULT '') STRICT;"
+	"INSERT INTO meta VALUES('schema', 2);";
+
+/* What makes the next version of the one before; the first is of version 1. */
+static const char *const upgrades[] = {
+	"ALTER TABLE attachment ADD COLUMN disk_group TEXT NOT NULL DEFAULT '';"
+	"UPDATE meta SET value = 2 WHERE key = 'schema';",
+};
 
 static int store_fail(struct store *store, struct err *err, const char *what)
 {
@@ -133,6 +140,16 @@ static int run_script(struct store *store, const char *sql, struct err *err)
 	return 0;
 }
 
+/* In one transaction: a crash leaves the old version, or the new one. */
+static int upgrade(struct store *store, json_int_t version, struct err *err)
+{
+	int rc = run_script(store, "BEGIN IMMEDIATE", err);
+
+	for (; !rc && version < STORE_SCHEMA_VERSION; version++)
+		rc = run_script(store, upgrades[version - 1], err);
+	return rc ? rc : run_script(store, "COMMIT", err);
+}
+
 static int check_schema(struct store *store, struct err *err)
 {
 	json_t *rows = NULL;
@@ -157,6 +174,8 @@ static int check_schema(struct store *store, struct err *err)
 	json_decref(rows);
 	if (version == STORE_SCHEMA_VERSION)
 		return 0;
+	if (version >= 1 && version < STORE_SCHEMA_VERSION)
+		return upgrade(store, version, err);
 	rc = err_set(err, ERR_STATE_DIR, -EPROTONOSUPPORT,
 		     "'%s' has schema version %lld, this daemon knows %d", store->path,
 		     (long long)version, STORE_SCHEMA_VERSION);

@@ -25,7 +25,7 @@
 #define STORE_PENDING_MAX 4096u
 #define STORE_ROWS_MAX 1000u
 #define STORE_VALUES_MAX 8u
-#define STORE_SCHEMA_VERSION 1
+#define STORE_SCHEMA_VERSION 2
 
 struct store;
 

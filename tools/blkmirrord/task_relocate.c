@@ -49,29 +49,73 @@ int relocate_find_place(struct daemon *daemon, const struct disk_relocate_reques
 		return -ENOENT;
 	snprintf(out->target_path, sizeof(out->target_path), "%s",
 		 request->target.path[0] ? request->target.path : out->source_path);
+	out->provision = request->provision;
 	return 0;
 }
 
-void relocate_fill_spec(struct daemon *daemon, const struct disk_relocate_request *request,
-			const struct relocate_place *place, struct relocate_disk_spec *disk_spec,
-			struct relocate_spec *spec)
+uint64_t relocate_bandwidth(uint64_t asked, const struct relocate_place *places,
+			    uint32_t place_count)
 {
-	*disk_spec = (struct relocate_disk_spec){
-		.disk = place->disk,
-		.source_datastore = place->source->datastore,
-		.source_path = place->source_path,
-		.target_datastore = place->target->datastore,
-		.target_path = place->target_path,
-		.provision = request->provision,
-	};
+	for (uint32_t i = 0; i < place_count; i++)
+		asked = MIN(asked, MIN(places[i].source->bandwidth, places[i].target->bandwidth));
+	return asked;
+}
+
+int relocate_find_move(struct daemon *daemon, const struct vm_move_disk *disk,
+		       struct relocate_place *out, struct err *err)
+{
+	memset(out, 0, sizeof(*out));
+	out->source = inventory_open_entry(daemon->inventory, disk->source_datastore, err);
+	if (!out->source)
+		return -ENOENT;
+	out->target = inventory_open_entry(daemon->inventory, disk->target_datastore, err);
+	if (!out->target)
+		return -ENOENT;
+	memcpy(out->source_path, disk->source_path, sizeof(out->source_path));
+	memcpy(out->target_path, disk->target_path, sizeof(out->target_path));
+	memcpy(out->name, disk->drive, sizeof(out->name));
+	out->provision = disk->provision;
+	out->disk = disk_find_by_path(daemon->disks, out->source->datastore, out->source_path);
+	return 0;
+}
+
+void relocate_hold(const struct relocate_place *places, uint32_t place_count)
+{
+	for (uint32_t i = 0; i < place_count; i++) {
+		ds_entry_get(places[i].source);
+		ds_entry_get(places[i].target);
+	}
+}
+
+void relocate_unhold(const struct relocate_place *places, uint32_t place_count)
+{
+	for (uint32_t i = 0; i < place_count; i++) {
+		ds_entry_put(places[i].source);
+		ds_entry_put(places[i].target);
+	}
+}
+
+void relocate_fill_spec(struct daemon *daemon, const struct disk_relocate_request *request,
+			const struct relocate_place *places, uint32_t place_count,
+			struct relocate_disk_spec *disk_specs, struct relocate_spec *spec)
+{
+	for (uint32_t i = 0; i < place_count; i++)
+		disk_specs[i] = (struct relocate_disk_spec){
+			.name = places[i].name[0] ? places[i].name : NULL,
+			.disk = places[i].disk,
+			.source_datastore = places[i].source->datastore,
+			.source_path = places[i].source_path,
+			.target_datastore = places[i].target->datastore,
+			.target_path = places[i].target_path,
+			.provision = places[i].provision,
+		};
 	*spec = (struct relocate_spec){
-		.disks = disk_spec,
-		.disk_count = 1,
+		.disks = disk_specs,
+		.disk_count = place_count,
 		.options = {
 			.mode = request->mode,
-			.bandwidth_bytes_per_s = MIN(request->bandwidth,
-						     MIN(place->source->bandwidth,
-							 place->target->bandwidth)),
+			.bandwidth_bytes_per_s =
+				relocate_bandwidth(request->bandwidth, places, place_count),
 			.max_stun_ns = request->max_stun_ns,
 			.leg_deadline_ns = request->target_timeout_ns,
 			.latency_budget_ns = request->latency_budget_ns,
@@ -176,6 +220,7 @@ static void keep_faults(struct relocate_task *relocate)
 }
 
 static void free_relocation(struct relocate_task *relocate);
+static void begin_or_fail(struct relocate_task *relocate);
 
 /* Ended: what is told from now on is fixed, and the datastores are let go. */
 static void relocate_ended(struct relocate_task *relocate)
@@ -184,8 +229,10 @@ static void relocate_ended(struct relocate_task *relocate)
 	relocate->described = status_json(relocate->status);
 	if (relocate->relocation)
 		keep_faults(relocate);
-	ds_entry_refresh(relocate->source);
-	ds_entry_refresh(relocate->target);
+	for (uint32_t i = 0; i < relocate->place_count; i++) {
+		ds_entry_refresh(relocate->places[i].source);
+		ds_entry_refresh(relocate->places[i].target);
+	}
 	relocate_let_go(relocate);
 	free_relocation(relocate);
 }
@@ -201,8 +248,89 @@ static void free_relocation(struct relocate_task *relocate)
 
 void relocate_let_go(struct relocate_task *relocate)
 {
-	ds_entry_put(relocate->source);
-	ds_entry_put(relocate->target);
+	if (relocate->holding)
+		relocate_unhold(relocate->places, relocate->place_count);
+	relocate->holding = false;
+}
+
+/* ---- of a machine: what comes after its disks ---- */
+
+void relocate_drop_move(struct relocate_task *relocate)
+{
+	struct vm_entry *vm = relocate->vm;
+
+	relocate->vm = NULL;
+	if (vm)
+		vms_move_drop(vm);
+}
+
+static void settled(const struct err *err, void *user)
+{
+	struct relocate_task *relocate = user;
+	struct user_task *task = &relocate->base;
+
+	relocate->settling = false;
+	relocate->vm = NULL;            /* its move is over */
+	if (err && relocate->outcome == USER_TASK_COMPLETED)
+		user_task_fail(task, err);
+	else
+		user_task_move(task, relocate->outcome);
+}
+
+void relocate_settle(struct relocate_task *relocate, enum user_task_state outcome)
+{
+	relocate->settling = true;
+	relocate->waits = false;
+	relocate->outcome = outcome;
+	user_task_set_phase(&relocate->base, relocate_phase_name(RELOCATE_CLEANUP));
+	if (relocate->base.state != USER_TASK_RUNNING)
+		user_task_move(&relocate->base, USER_TASK_RUNNING);
+	vms_move_settle(relocate->vm, settled, relocate);
+}
+
+/* True: the machine's VMX has to be told first. */
+static bool machine_goes_on(struct relocate_task *relocate, enum user_task_state state)
+{
+	if (!relocate->vm || !user_task_state_ended(state))
+		return false;
+	if (relocate->vm->move->state == VM_MOVE_PLANNED) {
+		relocate_drop_move(relocate);
+		return false;
+	}
+	/* Where the copy is not in order nothing of the old place goes. */
+	if (state != USER_TASK_COMPLETED)
+		relocate->vm->move->keep_source = true;
+	relocate_settle(relocate, state);
+	return true;
+}
+
+/* Attachments that a resumed move took and did not come to are the inventory's again. */
+void relocate_give_back(struct relocate_task *relocate, const struct err *why)
+{
+	for (uint32_t i = 0; i < ARRAY_COUNT(relocate->attaching); i++) {
+		struct attachment *attachment = relocate->attaching[i];
+
+		relocate->attaching[i] = NULL;
+		if (attachment)
+			inventory_move_attached(attachment, NULL, why);
+	}
+}
+
+/* The names that the machine has for its disks: the record does not keep them. */
+static void name_disks(struct relocate_task *relocate)
+{
+	struct relocate_status *status = relocate->status;
+	char source[DS_NAME_BYTES + DS_PATH_BYTES];
+
+	for (uint32_t i = 0; relocate->vm && i < relocate->place_count; i++) {
+		const struct relocate_place *place = &relocate->places[i];
+
+		snprintf(source, sizeof(source), "%s:%s", place->source->name, place->source_path);
+		for (uint32_t j = 0; j < status->disk_count; j++)
+			if (strcmp(status->disks[j].source, source) == 0)
+				snprintf(status->disks[j].name, sizeof(status->disks[j].name), "%s",
+					 place->name);
+	}
 }
 
 /* Not the end of the task: its move could not be gone on with, and is as it was, or never began. */
@@ -222,11 +350,9 @@ static bool goes_another_way(struct relocate_task *relocate)
 		return false;
 	/* A daemon before had reserved, and copied nothing. */
 	free_relocation(relocate);
+	relocate_give_back(relocate, &why);
 	log_info("task", "%s: begins anew: %s", relocate->base.id, why.cause);
-	if (relocate_begin(relocate, &why)) {
-		relocate_let_go(relocate);
-		user_task_fail(&relocate->base, &why);
-	}
+	begin_or_fail(relocate);
 	return true;
 }
 
@@ -237,6 +363,7 @@ void relocate_changed(struct relocation *relocation, void *user)
 	enum user_task_state state;
 
 	relocation_status(relocation, relocate->status);
+	name_disks(relocate);
 	/* The daemon stops: what is stored stays as it is; relocate_park() looks. */
 	if (relocation_parking(relocation) || goes_another_way(relocate))
 		return;
@@ -247,12 +374,17 @@ void relocate_changed(struct relocation *relocation, void *user)
 		task->error = relocate->status->error;
 	if (state == USER_TASK_CANCELLED)
 		err_set(&task->error, ERR_TASK_CANCELLED, 0, "cancelled by an operator");
-	if (user_task_state_ended(state))
+	if (user_task_state_ended(state)) {
+		relocate_give_back(relocate, &task->error);
 		relocate_ended(relocate);
+	}
+	if (machine_goes_on(relocate, state))
+		return;
 	/* What its space is now concerns who looks at the datastore, and what is admitted to it. */
 	if (state == USER_TASK_PAUSED && task->state != state &&
 	    relocate->status->degraded_why.id == ERR_MOVE_TARGET_FULL)
-		ds_entry_refresh(relocate->target);
+		for (uint32_t i = 0; i < relocate->place_count; i++)
+			ds_entry_refresh(relocate->places[i].target);
 	if (state == task->state)
 		user_task_changed(task);
 	else
@@ -261,51 +393,72 @@ void relocate_changed(struct relocation *relocation, void *user)
 		relocate_go_on_if_wanted(relocate);
 }
 
-/* The switch stands: the attachment now lies on the target. */
+/* The switch stands: the attachments now lie on the targets, and the machine's row says so. */
 int relocate_switched(struct relocation *relocation, void *user)
 {
 	struct relocate_task *relocate = user;
 	struct inventory *inventory = relocate->daemon->inventory;
-	struct attachment *attachment = NULL;
-	struct relocate_status *status = relocate->status;
-	const char *target_path;
+	int rc = 0;
 
-	relocation_status(relocation, status);
-	target_path = strchr(status->disks[0].target, ':') + 1;
-	for (struct attachment *a = inventory_next_attachment(inventory, NULL); a;
-	     a = inventory_next_attachment(inventory, a)) {
-		size_t len = strlen(a->datastore);
+	(void)relocation;
+	for (uint32_t i = 0; !rc && i < relocate->place_count; i++) {
+		const struct relocate_place *place = &relocate->places[i];
+		struct attachment *attachment = inventory_attachment_of(
+			inventory, place->source->name, place->source_path);
 
-		if (strncmp(status->disks[0].source, a->datastore, len) == 0 &&
-		    status->disks[0].source[len] == ':' &&
-		    strcmp(status->disks[0].source + len + 1, a->path) == 0)
-			attachment = a;
+		if (attachment)
+			rc = inventory_moved(inventory, attachment->id, place->target,
+					     place->target_path);
 	}
-	return attachment ? inventory_moved(inventory, attachment->id, relocate->target, target_path)
-			  : 0;
+	if (!rc && relocate->vm)
+		rc = vms_move_switched(relocate->vm);
+	return rc;
 }
 
-int relocate_begin(struct relocate_task *relocate, struct err *err)
+/* Between queueing and now disks may have moved: hold what is used. */
+static int find_places(struct relocate_task *relocate, struct err *err)
 {
-	struct relocate_place place;
-	struct relocate_disk_spec disk_spec;
-	struct relocate_spec spec;
-	int rc = relocate_find_place(relocate->daemon, &relocate->request, &place, err);
+	struct relocate_place *places = calloc(MAX(relocate->place_count, 1), sizeof(*places));
+	int rc = 0;
 
-	if (rc)
-		return rc;
-	/* Between queueing and now the disk may have moved: hold what is used. */
-	ds_entry_get(place.source);
-	ds_entry_put(relocate->source);
-	relocate->source = place.source;
-	relocate->status = calloc(1, sizeof(*relocate->status));
-	if (!relocate->status)
+	if (!places)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	relocate_fill_spec(relocate->daemon, &relocate->request, &place, &disk_spec, &spec);
+	if (!relocate->vm)
+		rc = relocate_find_place(relocate->daemon, &relocate->request, places, err);
+	for (uint32_t i = 0; !rc && relocate->vm && i < relocate->place_count; i++)
+		rc = relocate_find_move(relocate->daemon, &relocate->vm->move->disks[i], &places[i],
+					err);
+	if (rc) {
+		free(places);
+		return rc;
+	}
+	relocate_hold(places, relocate->place_count);
+	relocate_let_go(relocate);
+	free(relocate->places);
+	relocate->places = places;
+	relocate->holding = true;
+	return 0;
+}
+
+static int begin_disks(struct relocate_task *relocate, struct err *err)
+{
+	struct relocate_disk_spec *disks = calloc(relocate->place_count, sizeof(*disks));
+	struct relocate_spec spec;
+	int rc = -ENOMEM;
+
+	relocate->status = calloc(1, sizeof(*relocate->status));
+	if (!disks || !relocate->status) {
+		err_set(err, ERR_NO_MEMORY, rc, "out of memory");
+		goto free_disks;
+	}
+	relocate_fill_spec(relocate->daemon, &relocate->request, relocate->places,
+			   relocate->place_count, disks, &spec);
 	spec.task_id = relocate->base.id;
 	spec.switched = relocate_switched;
 	rc = relocate_start(relocate->daemon->disks, &spec, relocate_changed, relocate,
 			    &relocate->relocation, err);
+free_disks:
+	free(disks);
 	if (!rc)
 		return 0;
 	free(relocate->status);
@@ -313,21 +466,72 @@ int relocate_begin(struct relocate_task *relocate, struct err *err)
 	return rc;
 }
 
+int relocate_begin(struct relocate_task *relocate, struct err *err)
+{
+	int rc = find_places(relocate, err);
+
+	if (rc)
+		return rc;
+	if (relocate->place_count)
+		return begin_disks(relocate, err);
+	rc = vms_move_switched(relocate->vm);
+	if (rc)
+		return err_set(err, ERR_STATE_DIR, rc, "the move of '%.100s' cannot be noted",
+			       relocate->vm->name);
+	relocate_settle(relocate, USER_TASK_COMPLETED);
+	return 0;
+}
+
+static void begin_or_fail(struct relocate_task *relocate)
+{
+	struct err err = { 0 };
+
+	if (relocate->relocation || relocate->settling || !relocate_begin(relocate, &err))
+		return;
+	relocate_drop_move(relocate);
+	relocate_let_go(relocate);
+	user_task_fail(&relocate->base, &err);
+}
+
+static void plan_stored(int rc, const struct err *err, void *user)
+{
+	struct relocate_task *relocate = user;
+
+	relocate->storing = false;
+	if (relocate->daemon->stopping)
+		return;                 /* the next daemon's */
+	if (!rc) {
+		begin_or_fail(relocate);
+		return;
+	}
+	relocate_drop_move(relocate);
+	relocate_let_go(relocate);
+	user_task_fail(&relocate->base, err);
+}
+
 static void relocate_task_start(struct user_task *task)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
 	struct err err = { 0 };
 
-	if (relocate->relocation || !relocate_begin(relocate, &err))
+	if (!relocate->vm || relocate->relocation || relocate->vm->move->stored) {
+		begin_or_fail(relocate);
 		return;
-	relocate_let_go(relocate);
-	user_task_fail(task, &err);
+	}
+	relocate->storing = true;
+	if (vms_move_store(relocate->vm, task->id, plan_stored, relocate, &err))
+		plan_stored(-EBUSY, &err, relocate);
 }
 
 /* ---- verbs ---- */
 
 static int refuse_waiting(const struct user_task *task, struct err *err)
 {
+	if (relocate_task_of(task)->settling)
+		return err_set(err, ERR_TASK_COMMITTED, -EBUSY,
+			       "%s has moved the disks and finishes the machine's VMX", task->id);
+	if (relocate_task_of(task)->storing)
+		return err_set(err, ERR_TASK_STATE, -EBUSY, "%s is just beginning", task->id);
 	return err_set(err, ERR_TASK_STATE, -EBUSY, "%s waits for its disks to be attached again",
 		       task->id);
 }
@@ -343,20 +547,28 @@ static int task_pause(struct user_task *task, struct err *err)
 static int task_resume(struct user_task *task, struct err *err)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
+	bool is_down = false;
 
+	if (relocate->settling || relocate->storing)
+		return refuse_waiting(task, err);
 	if (!relocate->relocation)
 		return relocate_waiting_resume(relocate, err);
 	/* Down, it would not be tried again for minutes: now, and then the move goes on. */
-	if (!relocate->target->datastore) {
-		relocate->resume_wanted = true;
-		ds_entry_retry(relocate->target);
-		return 0;
+	for (uint32_t i = 0; i < relocate->place_count; i++) {
+		if (relocate->places[i].target->datastore)
+			continue;
+		is_down = relocate->resume_wanted = true;
+		ds_entry_retry(relocate->places[i].target);
 	}
+	if (is_down)
+		return 0;
 	return relocation_resume(relocate_task_of(task)->relocation, err);
 }
 
 static int task_cancel(struct user_task *task, struct err *err)
 {
+	if (relocate_task_of(task)->settling || relocate_task_of(task)->storing)
+		return refuse_waiting(task, err);
 	if (!relocate_task_of(task)->relocation)
 		return relocate_waiting_cancel(relocate_task_of(task), err);
 	return relocation_cancel(relocate_task_of(task)->relocation, err);
@@ -415,11 +627,13 @@ static void task_release(struct user_task *task)
 	json_decref(relocate->described);
 	json_decref(relocate->faults);
 	free(relocate->status);
+	free(relocate->places);
 	free(relocate);
 }
 
 static void task_dropped(struct user_task *task)
 {
+	relocate_drop_move(relocate_task_of(task));
 	relocate_let_go(relocate_task_of(task));
 }
 
@@ -428,6 +642,8 @@ static bool task_park(struct user_task *task)
 {
 	struct relocate_task *relocate = relocate_task_of(task);
 
+	if (relocate->storing || (relocate->settling && !vms_move_park(relocate->vm)))
+		return false;
 	if (relocate->relocation && !relocation_parked(relocate->relocation)) {
 		relocation_park(relocate->relocation);
 		return false;
@@ -456,48 +672,122 @@ const struct user_task_ops relocate_ops = {
 	.release = task_release,
 };
 
+/* A machine's move counts once on each datastore, as a disk's does. */
+static void claim_once(struct admission_claim *claim, const char *name)
+{
+	for (uint32_t i = 0; i < claim->side_count; i++)
+		if (strcmp(claim->sides[i].datastore, name) == 0)
+			return;
+	/* Disks on more datastores than that: those beyond are not counted. */
+	if (claim->side_count < ADMISSION_SIDES_MAX)
+		admission_claim_side(claim, name, RELOCATE_DATASTORE_UNITS);
+}
+
 void relocate_claim(struct relocate_task *relocate)
 {
 	struct admission_claim *claim = &relocate->base.claim;
 
 	claim->host_units = RELOCATE_HOST_UNITS;
-	admission_claim_side(claim, relocate->source->name, RELOCATE_DATASTORE_UNITS);
-	admission_claim_side(claim, relocate->target->name, RELOCATE_DATASTORE_UNITS);
+	for (uint32_t i = 0; i < relocate->place_count; i++) {
+		claim_once(claim, relocate->places[i].source->name);
+		claim_once(claim, relocate->places[i].target->name);
+	}
+}
+
+static void prepare_task(struct relocate_task *relocate, struct daemon *daemon,
+			 const struct disk_relocate_request *request)
+{
+	struct user_task *task = &relocate->base;
+
+	task->ops = &relocate_ops;
+	task->priority = (enum task_priority)request->priority_choice;
+	task->weight = (uint32_t)request->weight;
+	relocate->daemon = daemon;
+	relocate->request = *request;
+	relocate->request.text = relocate->request.to = NULL;
+}
+
+static struct relocate_task *task_new(uint32_t place_count)
+{
+	struct relocate_task *relocate = calloc(1, sizeof(*relocate));
+
+	if (!relocate)
+		return NULL;
+	relocate->place_count = place_count;
+	relocate->places = calloc(MAX(place_count, 1), sizeof(*relocate->places));
+	if (relocate->places)
+		return relocate;
+	free(relocate);
+	return NULL;
+}
+
+static int add_task(struct relocate_task *relocate, struct user_task **out, struct err *err)
+{
+	int rc;
+
+	relocate_claim(relocate);
+	rc = task_table_add(relocate->daemon->tasks, &relocate->base, err);
+	if (rc)
+		return rc;
+	relocate_hold(relocate->places, relocate->place_count);
+	relocate->holding = true;
+	*out = &relocate->base;
+	return 0;
+}
+
+static void task_free(struct relocate_task *relocate)
+{
+	free(relocate->places);
+	free(relocate);
 }
 
 int task_relocate_add(struct daemon *daemon, const struct disk_relocate_request *request,
 		      struct user_task **out, struct err *err)
 {
-	struct relocate_task *relocate = calloc(1, sizeof(*relocate));
-	struct user_task *task = relocate ? &relocate->base : NULL;
-	struct relocate_place place;
+	struct relocate_task *relocate = task_new(1);
 	int rc;
 
 	if (!relocate)
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
-	rc = relocate_find_place(daemon, request, &place, err);
+	rc = relocate_find_place(daemon, request, relocate->places, err);
+	if (!rc) {
+		prepare_task(relocate, daemon, request);
+		snprintf(relocate->base.subject, sizeof(relocate->base.subject), "%s:%s",
+			 relocate->places->source->name, relocate->places->source_path);
+		rc = add_task(relocate, out, err);
+	}
+	if (rc)
+		task_free(relocate);
+	return rc;
+}
+
+int task_vm_relocate_add(struct daemon *daemon, struct vm_entry *vm, struct vm_move *move,
+			 const struct disk_relocate_request *request, struct user_task **out,
+			 struct err *err)
+{
+	struct relocate_task *relocate = task_new(move->disk_count);
+	int rc = 0;
+
+	if (!relocate)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	for (uint32_t i = 0; !rc && i < move->disk_count; i++)
+		rc = relocate_find_move(daemon, &move->disks[i], &relocate->places[i], err);
+	if (!rc)
+		rc = vms_move_take(vm, move, err);
 	if (rc)
 		goto free_task;
-	task->ops = &relocate_ops;
-	task->priority = (enum task_priority)request->priority_choice;
-	task->weight = (uint32_t)request->weight;
-	relocate->source = place.source;
-	relocate->target = place.target;
-	relocate_claim(relocate);
-	snprintf(task->subject, sizeof(task->subject), "%s:%s", place.source->name,
-		 place.source_path);
-	relocate->daemon = daemon;
-	relocate->request = *request;
-	relocate->request.text = relocate->request.to = NULL;
-	rc = task_table_add(daemon->tasks, task, err);
-	if (rc)
+	prepare_task(relocate, daemon, request);
+	relocate->vm = vm;
+	snprintf(relocate->base.subject, sizeof(relocate->base.subject), "%s", vm->name);
+	rc = add_task(relocate, out, err);
+	if (rc) {
+		vm->move = NULL;        /* the caller's still */
 		goto free_task;
-	ds_entry_get(relocate->source);
-	ds_entry_get(relocate->target);
-	*out = task;
+	}
+	snprintf(move->task, sizeof(move->task), "%s", relocate->base.id);
 	return 0;
 
 free_task:
-	free(relocate);
+	task_free(relocate);
 	return rc;
 }

@@ -16,13 +16,15 @@ json_t *relocate_request_json(const struct user_task *task)
 {
 	const struct relocate_task *relocate = relocate_task_of(task);
 	const struct disk_relocate_request *request = &relocate->request;
-	char disk[DS_NAME_BYTES + DS_PATH_BYTES] = "", target[DS_NAME_BYTES + DS_PATH_BYTES];
+	char disk[DS_NAME_BYTES + DS_PATH_BYTES] = "", target[DS_NAME_BYTES + DS_PATH_BYTES] = "";
 
-	if (!request->id[0])
+	if (!request->id[0] && !relocate->vm)
 		snprintf(disk, sizeof(disk), "%s:%s", request->disk.datastore, request->disk.path);
-	snprintf(target, sizeof(target), "%s:%s", request->target.datastore, request->target.path);
+	if (!relocate->vm)
+		snprintf(target, sizeof(target), "%s:%s", request->target.datastore,
+			 request->target.path);
 	return json_pack("{s:s, s:o, s:o, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:b, s:b, s:b, "
-			 "s:b}",
+			 "s:b, s:s, s:o}",
 			 "id", request->id, "disk", json_edge_text(disk), "target",
 			 json_edge_text(target), "provision", (int)request->provision, "mode",
 			 (int)request->mode, "priority", (int)task->priority, "weight",
@@ -31,7 +33,9 @@ json_t *relocate_request_json(const struct user_task *task)
 			 (json_int_t)request->target_timeout_ns, "latency_budget_ns",
 			 (json_int_t)request->latency_budget_ns, "keep_source",
 			 request->keep_source, "verify", request->verify, "hold", request->hold,
-			 "paused_for_source", relocate->paused_for_source);
+			 "paused_for_source", relocate->paused_for_source, "vm",
+			 relocate->vm ? relocate->vm->id : "", "plan",
+			 relocate->vm ? vm_move_json(relocate->vm->move) : json_null());
 }
 
 static bool split_name(const char *text, struct disk_name *out)
@@ -47,30 +51,55 @@ static bool split_name(const char *text, struct disk_name *out)
 	return ds_name_is_valid(out->datastore);
 }
 
+/* Its plan: the machine's own where the row is there, else what was asked. */
+static bool read_machine(struct relocate_task *relocate, const char *id, const json_t *plan)
+{
+	struct vm_entry *vm = vms_find(relocate->daemon->vms, id, NULL);
+	struct vm_move *move;
+
+	if (!vm)
+		return false;
+	if (!vm->move) {
+		move = vm_move_read(plan);
+		if (!move)
+			return false;
+		snprintf(move->task, sizeof(move->task), "%s", relocate->base.id);
+		vm->move = move;
+	} else if (strcmp(vm->move->task, relocate->base.id) != 0) {
+		return false;
+	}
+	relocate->vm = vm;
+	return true;
+}
+
 /* False: not what relocate_request_json() has made. */
 static bool read_request(const json_t *stored, struct relocate_task *relocate)
 {
 	struct disk_relocate_request *request = &relocate->request;
-	const char *id, *disk, *target;
+	const char *id, *disk, *target, *vm = "";
 	int provision, mode, priority, keep_source, verify, hold, paused_for_source;
 	json_int_t weight, bandwidth, max_stun, timeout, latency_budget = 0;
 
 	if (json_unpack((json_t *)stored,
-			"{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s?I, s:b, s:b, s:b, s:b}",
-			"id", &id, "disk", &disk, "target", &target, "provision", &provision,
+			"{s:s, s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:I, s:I, s?I, s:b, s:b, s:b, "
+			"s:b, s?s}", "id", &id, "disk", &disk, "target", &target, "provision", &provision,
 			"mode", &mode, "priority", &priority, "weight", &weight, "bandwidth",
 			&bandwidth, "max_stun_ns", &max_stun, "target_timeout_ns", &timeout,
 			"latency_budget_ns", &latency_budget,
 			"keep_source", &keep_source, "verify", &verify, "hold", &hold,
-			"paused_for_source", &paused_for_source))
+			"paused_for_source", &paused_for_source, "vm", &vm))
+		return false;
+	if (vm[0] && !read_machine(relocate, vm, json_object_get(stored, "plan")))
 		return false;
 	if (strlen(id) >= sizeof(request->id) || provision < PROVISION_SAME ||
 	    provision > PROVISION_EAGER || mode < MIRROR_SYNC || mode > MIRROR_ASYNC ||
 	    priority < TASK_PRIORITY_LOW || priority > TASK_PRIORITY_HIGH || weight < 1 ||
 	    weight > 1000 || bandwidth == 0 || max_stun < 0 || timeout < 0 ||
-	    latency_budget < 0 ||
-	    !split_name(target, &request->target) ||
-	    (id[0] ? !ds_name_is_valid(id) : !split_name(disk, &request->disk)))
+	    latency_budget < 0)
+		return false;
+	if (!relocate->vm &&
+	    (!split_name(target, &request->target) ||
+	     (id[0] ? !ds_name_is_valid(id) : !split_name(disk, &request->disk))))
 		return false;
 	strcpy(request->id, id);
 	request->provision = (enum provision)provision;
@@ -116,19 +145,58 @@ static json_t *last_told(const json_t *task)
 	return told;
 }
 
+static int find_place(struct inventory *inventory, const char *source, const char *target,
+		      struct relocate_place *out, struct err *err)
+{
+	out->source = inventory_find(inventory, source, err);
+	out->target = inventory_find(inventory, target, err);
+	return out->source && out->target ? 0 : -ENOENT;
+}
+
+static int find_machines_places(struct relocate_task *relocate, struct err *err)
+{
+	const struct vm_move *move = relocate->vm->move;
+	int rc = 0;
+
+	for (uint32_t i = 0; !rc && i < move->disk_count; i++) {
+		const struct vm_move_disk *disk = &move->disks[i];
+		struct relocate_place *place = &relocate->places[i];
+
+		rc = find_place(relocate->daemon->inventory, disk->source_datastore,
+				disk->target_datastore, place, err);
+		memcpy(place->source_path, disk->source_path, sizeof(place->source_path));
+		memcpy(place->target_path, disk->target_path, sizeof(place->target_path));
+		memcpy(place->name, disk->drive, sizeof(place->name));
+		place->provision = disk->provision;
+	}
+	return rc;
+}
+
 /* The source as it was when the task was made: its subject. */
 static int find_entries(struct relocate_task *relocate, const json_t *task, struct err *err)
 {
 	const char *subject = json_string_value(json_object_get(task, "subject"));
-	struct inventory *inventory = relocate->daemon->inventory;
+	struct relocate_place *place;
 	struct disk_name source;
+	int rc;
 
-	if (!subject || !split_name(subject, &source))
+	relocate->place_count = relocate->vm ? relocate->vm->move->disk_count : 1;
+	relocate->places = calloc(MAX(relocate->place_count, 1), sizeof(*relocate->places));
+	if (!relocate->places)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	if (!subject || (!relocate->vm && !split_name(subject, &source)))
 		return err_set(err, ERR_TASK_INTERRUPTED, -EINVAL, "its disk is not known any more");
 	snprintf(relocate->base.subject, sizeof(relocate->base.subject), "%s", subject);
-	relocate->source = inventory_find(inventory, source.datastore, err);
-	relocate->target = inventory_find(inventory, relocate->request.target.datastore, err);
-	return relocate->source && relocate->target ? 0 : -ENOENT;
+	if (relocate->vm)
+		return find_machines_places(relocate, err);
+	place = relocate->places;
+	rc = find_place(relocate->daemon->inventory, source.datastore,
+			relocate->request.target.datastore, place, err);
+	memcpy(place->source_path, source.path, sizeof(place->source_path));
+	snprintf(place->target_path, sizeof(place->target_path), "%s",
+		 relocate->request.target.path[0] ? relocate->request.target.path : source.path);
+	place->provision = relocate->request.provision;
+	return rc;
 }
 
 static int restore_prepare(struct relocate_task *relocate, const json_t *unfinished,
@@ -145,8 +213,11 @@ static int restore_prepare(struct relocate_task *relocate, const json_t *unfinis
 			       "what was asked of it cannot be read any more");
 	if (find_entries(relocate, task, err))
 		return -ENOENT;
+	/* A machine whose disks have moved does not begin again. */
+	if (relocate->vm && relocate->vm->move->state != VM_MOVE_PLANNED)
+		*state = *state == USER_TASK_QUEUED ? USER_TASK_RUNNING : *state;
 	/* Nothing was copied: if not even a record is found, it begins anew in its turn. */
-	if (*state == USER_TASK_RUNNING &&
+	else if (*state == USER_TASK_RUNNING &&
 	    (!phase || strcmp(phase, "check") == 0 || strcmp(phase, "reserve") == 0))
 		*state = USER_TASK_QUEUED;
 	relocate->described = last_told(task);
@@ -169,16 +240,21 @@ static int restore_one(struct daemon *daemon, const json_t *unfinished, struct e
 		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
 	relocate->daemon = daemon;
 	relocate->base.ops = &relocate_ops;
+	snprintf(relocate->base.id, sizeof(relocate->base.id), "t%lld",
+		 (long long)json_integer_value(json_object_get(unfinished, "number")));
 	if (!type || strcmp(type, relocate_ops.type) != 0)
 		err_set(&why, ERR_TASK_INTERRUPTED, 0, "a task of its type is not restored");
 	else if (!restore_prepare(relocate, unfinished, &state, &why)) {
-		ds_entry_get(relocate->source);
-		ds_entry_get(relocate->target);
+		relocate_hold(relocate->places, relocate->place_count);
+		relocate->holding = true;
 		relocate_claim(relocate);
 		task_table_restore(daemon->tasks, &relocate->base, unfinished, state);
 		return 0;
 	}
+	if (relocate->vm && !relocate->vm->move->stored)
+		relocate_drop_move(relocate);
 	json_decref(relocate->described);
+	free(relocate->places);
 	free(relocate);
 	return task_table_interrupt(daemon->tasks, unfinished, &why, err);
 }
@@ -214,39 +290,50 @@ static struct relocate_task *task_of_move(struct daemon *daemon, const char *mov
 	return NULL;
 }
 
+static bool has_target(const struct relocate_task *relocate, const struct ds_entry *entry);
+
 static struct datastore *find_datastore(const char *name, void *user)
 {
 	struct relocate_task *relocate = user;
 	struct ds_entry *entry = inventory_find(relocate->daemon->inventory, name, NULL);
 
 	/* It is not away, only slower than its source's: the move goes on when it is there. */
-	if (entry && entry == relocate->target && !entry->datastore && entry->opening)
+	if (entry && has_target(relocate, entry) && !entry->datastore && entry->opening)
 		relocate->resume_wanted = true;
 	return entry ? entry->datastore : NULL;
+}
+
+/* The attachment of that place that was taken for the move; NULL: none. */
+static struct attachment **taken_of(struct relocate_task *relocate, const char *datastore,
+				    const char *path)
+{
+	for (uint32_t i = 0; i < ARRAY_COUNT(relocate->attaching); i++) {
+		struct attachment *attachment = relocate->attaching[i];
+
+		if (attachment && strcmp(attachment->datastore, datastore) == 0 &&
+		    strcmp(attachment->path, path) == 0)
+			return &relocate->attaching[i];
+	}
+	return NULL;
 }
 
 static bool attach_spec(const char *datastore, const char *path, struct disk_attach_spec *out,
 			void *user)
 {
-	const struct relocate_task *relocate = user;
+	struct attachment **taken = taken_of(user, datastore, path);
 
-	(void)datastore;
-	(void)path;
-	if (!relocate->attaching)
+	if (!taken)
 		return false;
-	inventory_move_spec(relocate->attaching, out);
+	inventory_move_spec(*taken, out);
 	return true;
 }
 
 static void attached(const char *datastore, const char *path, struct disk *disk,
 		     const struct err *err, void *user)
 {
-	struct relocate_task *relocate = user;
-	struct attachment *attachment = relocate->attaching;
+	struct attachment **taken = taken_of(user, datastore, path), *attachment = *taken;
 
-	(void)datastore;
-	(void)path;
-	relocate->attaching = NULL;
+	*taken = NULL;
 	inventory_move_attached(attachment, disk, err);
 }
 
@@ -256,9 +343,8 @@ static void fill_options(const struct relocate_task *relocate, struct mover_opti
 
 	*out = (struct mover_options){
 		.mode = request->mode,
-		.bandwidth_bytes_per_s = MIN(request->bandwidth,
-					     MIN(relocate->source->bandwidth,
-						 relocate->target->bandwidth)),
+		.bandwidth_bytes_per_s = relocate_bandwidth(request->bandwidth, relocate->places,
+							    relocate->place_count),
 		.max_stun_ns = request->max_stun_ns,
 		.leg_deadline_ns = request->target_timeout_ns,
 		.latency_budget_ns = request->latency_budget_ns,
@@ -289,22 +375,37 @@ static int resume_move(struct relocate_task *relocate, const char *move_id, stru
 			       &relocate->relocation, err);
 }
 
+/* False: one is served already, without its journal: there is nothing to go on from. */
+static bool take_all(struct relocate_task *relocate, const struct move_record_info *move)
+{
+	struct inventory *inventory = relocate->daemon->inventory;
+	struct err why = { 0 };
+
+	for (uint32_t i = 0; i < move->disk_count; i++) {
+		const struct move_record_disk *disk = &move->disks[i];
+
+		if (!inventory_attachment_of(inventory, disk->source_datastore, disk->source_path))
+			continue;       /* nobody uses it */
+		relocate->attaching[i] = inventory_move_takes(inventory, disk->source_datastore,
+							      disk->source_path);
+		if (relocate->attaching[i])
+			continue;
+		err_set(&why, ERR_BUSY, -EBUSY, "another of its machine's disks is served already");
+		relocate_give_back(relocate, &why);
+		return false;
+	}
+	return true;
+}
+
 bool task_restore_resume(const struct move_record_info *move, struct daemon *daemon)
 {
 	struct relocate_task *relocate = task_of_move(daemon, move->id);
-	const struct move_record_disk *disk = &move->disks[0];
-	struct attachment *attachment;
 	struct err err = { 0 };
 
 	if (!relocate || relocate->relocation || relocate->roll_back || daemon->stopping ||
-	    move->disk_count != 1)
+	    relocate->settling || move->disk_count != relocate->place_count)
 		return false;
-	attachment = inventory_attachment_of(daemon->inventory, disk->source_datastore,
-					     disk->source_path);
-	relocate->attaching = inventory_move_takes(daemon->inventory, disk->source_datastore,
-						   disk->source_path);
-	/* Served already, without its journal: there is nothing to go on from. */
-	if (attachment && !relocate->attaching)
+	if (!take_all(relocate, move))
 		return false;
 	if (!resume_move(relocate, move->id, &err))
 		return true;
@@ -333,11 +434,7 @@ static void tell_why(struct relocate_task *relocate, const struct err *why)
 
 void relocate_not_resumed(struct relocate_task *relocate, const struct err *why)
 {
-	struct attachment *attachment = relocate->attaching;
-
-	relocate->attaching = NULL;
-	if (attachment)
-		inventory_move_attached(attachment, NULL, why);
+	relocate_give_back(relocate, why);
 	relocate->waits = relocate->base.state != USER_TASK_QUEUED;
 	tell_why(relocate, why);
 }
@@ -348,7 +445,8 @@ int relocate_waiting_resume(struct relocate_task *relocate, struct err *err)
 		return err_set(err, ERR_SHUTTING_DOWN, -ESHUTDOWN, "the daemon is stopping");
 	relocate->start_paused = false;
 	/* Where it comes up, recovery runs again. */
-	ds_entry_retry(relocate->source);
+	for (uint32_t i = 0; i < relocate->place_count; i++)
+		ds_entry_retry(relocate->places[i].source);
 	recovering_run(relocate->daemon);
 	return 0;
 }
@@ -365,6 +463,7 @@ static void end_task(struct relocate_task *relocate, enum user_task_state state,
 		     const struct err *error)
 {
 	relocate->waits = false;
+	relocate_drop_move(relocate);
 	relocate_let_go(relocate);
 	if (error)
 		relocate->base.error = *error;
@@ -379,7 +478,9 @@ static void end_on_target(struct relocate_task *relocate)
 	json_array_foreach (json_object_get(relocate->described, "disks"), i, disk)
 		if (json_object_set_new(disk, "authoritative", json_string("target")))
 			log_warn("task", "%s: out of memory", relocate->base.id);
-	end_task(relocate, USER_TASK_COMPLETED, NULL);
+	if (!relocate->vm)
+		end_task(relocate, USER_TASK_COMPLETED, NULL);
+	/* Else look_at_waiting(): it has marks of its own to go by. */
 }
 
 void task_restore_ended(const struct move_record_info *move, enum recover_side side,
@@ -418,10 +519,30 @@ static bool find_listed(struct daemon *daemon, const char *task_id, struct err *
 	return true;
 }
 
+/* The disks have moved: what is left to do wants both places of the VMX. */
+static void settle_waiting(struct daemon *daemon, struct relocate_task *relocate)
+{
+	const struct vm_move *move = relocate->vm->move;
+	struct err why = { 0 };
+
+	if (!inventory_open_entry(daemon->inventory, move->config_from, &why) ||
+	    !inventory_open_entry(daemon->inventory, move->config_to, &why)) {
+		tell_why(relocate, &why);
+		return;
+	}
+	relocate_let_go(relocate);
+	relocate_settle(relocate, USER_TASK_COMPLETED);
+}
+
 static void look_at_waiting(struct daemon *daemon, struct relocate_task *relocate)
 {
 	struct user_task *task = &relocate->base;
 	struct err why = { 0 };
+
+	if (relocate->vm && relocate->vm->move->state != VM_MOVE_PLANNED) {
+		settle_waiting(daemon, relocate);
+		return;
+	}
 
 	if (find_listed(daemon, task->id, &why)) {
 		if (!relocate->roll_back) {
@@ -439,6 +560,17 @@ static void look_at_waiting(struct daemon *daemon, struct relocate_task *relocat
 	end_task(relocate, USER_TASK_FAILED, &why);
 }
 
+/* A task that is not over, or a move that recovery has not come to the end of. */
+static bool is_alive(const char *task_id, void *user)
+{
+	struct daemon *daemon = user;
+	struct user_task *task = task_table_find(daemon->tasks, task_id);
+	char id[MOVE_ID_BYTES];
+
+	return (task && !user_task_state_ended(task->state)) ||
+	       recovering_find(daemon, task_id, id);
+}
+
 void task_restore_looked(struct daemon *daemon)
 {
 	for (struct user_task *task = task_table_next(daemon->tasks, NULL); task;) {
@@ -449,6 +581,7 @@ void task_restore_looked(struct daemon *daemon)
 			look_at_waiting(daemon, relocate_task_of(task));
 		task = next;
 	}
+	vms_move_sweep(daemon->vms, is_alive, daemon);
 }
 
 /* ---- targets that were away ---- */
@@ -463,11 +596,27 @@ static void go_on(struct relocate_task *relocate)
 		log_info("task", "%s: %s", relocate->base.id, err.cause);
 }
 
+static bool has_target(const struct relocate_task *relocate, const struct ds_entry *entry)
+{
+	for (uint32_t i = 0; i < relocate->place_count; i++)
+		if (relocate->places[i].target == entry)
+			return true;
+	return false;
+}
+
+static bool is_opening(const struct relocate_task *relocate)
+{
+	for (uint32_t i = 0; i < relocate->place_count; i++)
+		if (relocate->places[i].target->opening)
+			return true;
+	return false;
+}
+
 /* Not before the move has found its target missing: while it looks for it, it runs. */
 void relocate_go_on_if_wanted(struct relocate_task *relocate)
 {
 	if (relocate->resume_wanted && relocate->status &&
-	    relocate->status->state == RELOCATE_PAUSED && !relocate->target->opening)
+	    relocate->status->state == RELOCATE_PAUSED && !is_opening(relocate))
 		go_on(relocate);
 }
 
@@ -479,7 +628,7 @@ void task_restore_tried(struct ds_entry *entry, void *user)
 		struct user_task *next = task_table_next(daemon->tasks, task);
 
 		if (task->ops == &relocate_ops && !user_task_state_ended(task->state) &&
-		    relocate_task_of(task)->target == entry)
+		    has_target(relocate_task_of(task), entry))
 			relocate_go_on_if_wanted(relocate_task_of(task));
 		task = next;
 	}
