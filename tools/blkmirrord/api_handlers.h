@@ -8,6 +8,14 @@
 #define BM_API_HANDLERS_H
 
 struct api_call;
+struct user_task;
+struct err;
+
+/*
+ * The answer to a POST that began a task (rc 0), or was refused.  Whoever has been told of a task
+ * finds it again, also after a crash: so it is told when it is durable.
+ */
+void api_answer_task(struct api_call *call, int rc, struct user_task *task, const struct err *err);
 
 void api_datastore_list(struct api_call *call);
 void api_datastore_add(struct api_call *call);

@@ -139,12 +139,20 @@ void api_host_add(struct api_call *call)
 	hosts_add(api_daemon(call)->hosts, &model, added, call);
 }
 
+static void removed(int rc, const struct err *err, void *user)
+{
+	struct api_call *call = user;
+
+	if (rc)
+		api_fail(call, err);
+	else
+		api_answer(call, 200, json_pack("{s:s}", "removed", api_param(call)));
+}
+
 void api_host_remove(struct api_call *call)
 {
 	struct err err = { 0 };
 
-	if (hosts_remove(api_daemon(call)->hosts, api_param(call), &err))
+	if (hosts_remove(api_daemon(call)->hosts, api_param(call), removed, call, &err))
 		api_fail(call, &err);
-	else
-		api_answer(call, 200, json_pack("{s:s}", "removed", api_param(call)));
 }

@@ -17,9 +17,7 @@ static void task_stored(struct user_task *task, const struct err *err, void *use
 		api_answer(call, 202, user_task_json(task));
 }
 
-/* Whoever has been told of a task finds it again, also after a crash: so it is told when it is durable. */
-static void answer_task(struct api_call *call, int rc, struct user_task *task,
-			const struct err *err)
+void api_answer_task(struct api_call *call, int rc, struct user_task *task, const struct err *err)
 {
 	if (rc) {
 		api_fail(call, err);
@@ -43,7 +41,7 @@ void api_disk_import(struct api_call *call)
 		rc = disk_must_be_idle(daemon, &request.disk, &err);
 	if (!rc)
 		rc = task_import_add(daemon, &request, &task, &err);
-	answer_task(call, rc, task, &err);
+	api_answer_task(call, rc, task, &err);
 }
 
 void api_disk_export(struct api_call *call)
@@ -58,7 +56,7 @@ void api_disk_export(struct api_call *call)
 		rc = disk_must_be_idle(daemon, &request.disk, &err);
 	if (!rc)
 		rc = task_export_add(daemon, &request, &task, &err);
-	answer_task(call, rc, task, &err);
+	api_answer_task(call, rc, task, &err);
 }
 
 void api_disk_verify(struct api_call *call)
@@ -75,7 +73,7 @@ void api_disk_verify(struct api_call *call)
 		rc = disk_must_be_idle(daemon, &request.other, &err);
 	if (!rc)
 		rc = task_verify_add(daemon, &request, &task, &err);
-	answer_task(call, rc, task, &err);
+	api_answer_task(call, rc, task, &err);
 }
 
 /* ---- relocate: checked first, queued second ---- */
@@ -122,7 +120,7 @@ static void relocate_checked(const struct check_report *report, void *user)
 	} else {
 		int rc = task_relocate_add(api_daemon(call), &relocate->request, &task, &err);
 
-		answer_task(call, rc, task, &err);
+		api_answer_task(call, rc, task, &err);
 	}
 	free(relocate);
 }

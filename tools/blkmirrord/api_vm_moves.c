@@ -58,7 +58,7 @@ static void queue(struct vm_relocate_call *relocate)
 		return;
 	}
 	relocate->move = NULL;          /* the machine's */
-	api_answer(relocate->call, 202, user_task_json(task));
+	api_answer_task(relocate->call, 0, task, NULL);
 }
 
 static void checked(const struct check_report *report, void *user)

@@ -246,23 +246,53 @@ static void drop_guests(struct hosts *hosts, const char *fingerprint)
 	}
 }
 
-int hosts_remove(struct hosts *hosts, const char *name, struct err *err)
+struct removing {
+	struct host_entry *entry;
+	void (*removed)(int rc, const struct err *err, void *user);
+	void *user;
+};
+
+static void remove_stored(int rc, const struct err *err, void *user)
+{
+	struct removing removing = *(struct removing *)user;
+	struct host_entry *entry = removing.entry;
+
+	free(user);
+	if (rc) {
+		entry->unstored = false;        /* it is known still */
+	} else {
+		log_info("host", "%s is known no more", entry->name);
+		events_emit(entry->hosts->events, "host_removed",
+			    json_pack("{s:s}", "host", entry->name));
+		entry_free(entry);
+	}
+	removing.removed(rc, err, removing.user);
+}
+
+int hosts_remove(struct hosts *hosts, const char *name,
+		 void (*removed)(int rc, const struct err *err, void *user), void *user,
+		 struct err *err)
 {
 	struct host_entry *entry = hosts_find(hosts, name, err);
+	struct removing *removing;
 	struct store_value value;
 	int rc;
 
 	if (!entry)
 		return -ENOENT;
+	removing = malloc(sizeof(*removing));
+	if (!removing)
+		return err_set(err, ERR_NO_MEMORY, -ENOMEM, "out of memory");
+	*removing = (struct removing){ .entry = entry, .removed = removed, .user = user };
 	value = STORE_TEXT(entry->name);
-	rc = store_exec(hosts->store, "DELETE FROM host WHERE name = ?1", &value, 1, NULL, NULL,
-			err);
-	if (rc)
+	rc = store_exec(hosts->store, "DELETE FROM host WHERE name = ?1", &value, 1, remove_stored,
+			removing, err);
+	if (rc) {
+		free(removing);
 		return rc;
+	}
+	entry->unstored = true;         /* nobody links with it from here on */
 	drop_guests(hosts, entry->fingerprint);
-	log_info("host", "%s is known no more", entry->name);
-	events_emit(hosts->events, "host_removed", json_pack("{s:s}", "host", entry->name));
-	entry_free(entry);
 	return 0;
 }
 

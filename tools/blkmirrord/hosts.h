@@ -64,8 +64,13 @@ MUST_CHECK int hosts_parse_addresses(const char *text, struct host_entry *entry,
 void hosts_add(struct hosts *hosts, const struct host_entry *model,
 	       void (*added)(struct host_entry *entry, const struct err *err, void *user),
 	       void *user);
-/* Links with it end.  0, or -errno with *err. */
-MUST_CHECK int hosts_remove(struct hosts *hosts, const char *name, struct err *err);
+/*
+ * Links with it end at once.  0: removed() follows; it is forgotten for good when that says 0, and
+ * known again else.  Or -errno with *err.
+ */
+MUST_CHECK int hosts_remove(struct hosts *hosts, const char *name,
+			    void (*removed)(int rc, const struct err *err, void *user), void *user,
+			    struct err *err);
 
 /*
  * Link with a host, measure the round trip, let go.  probed() runs once, later: the link's status,
