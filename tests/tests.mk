@@ -5,7 +5,8 @@ SEEDS ?= 300
 SEED ?=
 
 # The order: what is quick and catches most comes first.
-CHECK_PARTS ?= check-layers check-unit check-sim check-fault check-mutations-quick check-integration
+CHECK_MUTATIONS ?= check-mutations-quick
+CHECK_PARTS ?= check-layers check-unit check-sim check-fault $(CHECK_MUTATIONS) check-integration
 
 # Two makes: the libraries are looked up when a makefile is read, so after 'deps'.
 .PHONY: check
