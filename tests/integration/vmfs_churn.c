@@ -48,7 +48,7 @@ static void must(int rc, const struct err *err, const char *what)
 static void fill(const struct file *file, uint8_t *bytes)
 {
 	for (uint64_t i = 0; i < file->size; i++)
-		bytes[i] = i < file->zero_from ? (uint8_t)((file->seed >> i % 57) + i / 253) : 0;
+		bytes[i] = (uint8_t)(i < file->zero_from ? (file->seed >> i % 57) + i / 253 : 0);
 }
 
 static char *name_of(const struct file *file, char name[128])
