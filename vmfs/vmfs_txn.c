@@ -99,6 +99,8 @@ int vmfs_txn_give(struct vmfs *fs, const uint64_t *words, size_t count)
 {
 	struct vmfs_txn *txn = &fs->txn;
 
+	if (count == 0)
+		return 0;
 	if (txn->give_count + count > txn->give_capacity) {
 		size_t capacity = MAX(txn->give_count + count, txn->give_capacity * 2);
 		uint64_t *gives = realloc(txn->gives, capacity * sizeof(gives[0]));

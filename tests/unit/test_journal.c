@@ -389,6 +389,7 @@ static void test_a_load_flushes_first_and_writes_the_map_before_the_log(void **u
 	assert_true(watch.log_written);
 	journal_free(made);
 	blk_close(traced);
+	blk_close(&dev->dev);
 	dirty_bitmap_free(none);
 	loop_free(loop);
 }
