@@ -93,10 +93,10 @@ static void came_up(void *user)
 	((struct life *)user)->came_up++;       /* a recovery that has not answered yet */
 }
 
-static bool b_is_in_move(const char *datastore, const char *path, void *user)
+static bool a_is_in_move(const char *datastore, const char *path, void *user)
 {
 	(void)user;
-	return strcmp(datastore, "ds") == 0 && strcmp(path, "b.img") == 0;
+	return strcmp(datastore, "ds") == 0 && strcmp(path, "a.img") == 0;
 }
 
 static void restored(void *user)
@@ -110,7 +110,7 @@ static void life_begin(struct life *life, bool some_in_move)
 						 .linger_s = 10 };
 	struct disk_service_options disks = { .run_dir = dir, .io_threads = 1 };
 	struct inventory_options options = { .came_up = came_up, .user = life,
-					     .in_move = some_in_move ? b_is_in_move : NULL };
+					     .in_move = some_in_move ? a_is_in_move : NULL };
 
 	*life = (struct life){ .loop = loop_new() };
 	CHECK(life->loop);
@@ -416,10 +416,10 @@ static void test_socket_is_served_by_another(void **state)
 	life_end(&life);
 }
 
-static bool a_is_served_alone(struct life *life)
+static bool b_is_served_alone(struct life *life)
 {
-	assert_null(inventory_attachment(life->inventory, "b")->disk);
-	return a_is_served(life);
+	assert_null(inventory_attachment(life->inventory, "a")->disk);
+	return inventory_attachment(life->inventory, "b")->disk;
 }
 
 /* Only what a move is about waits for the moves to be looked through. */
@@ -429,10 +429,11 @@ static void test_disk_in_move_waits(void **state)
 
 	(void)state;
 	life_begin(&life, true);
-	life_until(&life, a_is_served_alone);
+	/* The second of them: had the first been tried, its turn had come before. */
+	life_until(&life, b_is_served_alone);
 	assert_int_equal(life.came_up, 1);
 	assert_false(life.is_restored);
-	assert_false(inventory_attachment(life.inventory, "b")->attaching);
+	assert_false(inventory_attachment(life.inventory, "a")->attaching);
 	inventory_attach_waiting(life.inventory);
 	life_until(&life, both_are_served);
 	assert_true(life.is_restored);
