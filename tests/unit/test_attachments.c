@@ -364,6 +364,8 @@ static void test_lock_is_waited_for(void **state)
 	/* The neighbour does not wait with it, though both are on one datastore. */
 	life_until(&life, b_is_served_a_waits);
 	inventory_attach_waiting(life.inventory);
+	/* Refused once more, it is not given up: who waits for all disks waits on. */
+	life_until(&life, b_is_served_a_waits);
 	assert_false(life.is_restored);
 	close(tell);
 	life_until(&life, both_are_served);
